@@ -1,0 +1,43 @@
+//! What can go wrong when a real part is started.
+
+use std::io;
+
+/// A result whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a part that a test needs is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program is not installed.
+    #[error("the program `{program}` was not found ({tried}): {install}")]
+    Missing {
+        /// Its name.
+        program: &'static str,
+        /// Where it was looked for.
+        tried: String,
+        /// How to get it.
+        install: &'static str,
+    },
+
+    /// The program was started and did not come up.
+    #[error("{program} did not start: {reason}")]
+    NotStarted {
+        /// Its name.
+        program: &'static str,
+        /// What happened, with the end of its log.
+        reason: String,
+    },
+
+    /// A file, port or process could not be made.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+
+    /// The object store on the server refused.
+    #[error(transparent)]
+    Store(#[from] platform::Error),
+}

@@ -1,0 +1,8 @@
+//! Real parts for tests: servers that are started here, on free loopback ports, and end with the test.
+//!
+//! A missing part is an error that says how to install it, never a test that passes without looking.
+
+pub mod error;
+pub mod seaweedfs;
+
+pub use error::{Error, Result};

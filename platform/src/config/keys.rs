@@ -1,0 +1,340 @@
+//! The table of settings.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::{Config, Device};
+use crate::object_store::Location;
+use crate::telemetry;
+
+/// One setting: its name, default and meaning, and how its text is checked and stored.
+pub struct Key {
+    /// Such as `detector.threshold`.
+    pub name: &'static str,
+    /// The text that is used when nobody sets it.
+    pub default: &'static str,
+    /// What may be given, as the end of "give …".
+    pub allowed: &'static str,
+    /// What it does, one sentence.
+    pub help: &'static str,
+    /// Whether its value may hold a secret, which is never shown.
+    pub secret: bool,
+    /// A second variable that sets it, weaker than `SAFARI_…`.
+    pub alias: Option<&'static str>,
+    pub(super) set: fn(&mut Config, &str) -> Option<()>,
+}
+
+impl Key {
+    /// The variable that sets it: `detector.threshold` is `SAFARI_DETECTOR_THRESHOLD`.
+    pub fn variable(&self) -> String {
+        format!("SAFARI_{}", self.name.to_uppercase().replace('.', "_"))
+    }
+}
+
+pub(super) const KEYS: &[Key] = &[
+    Key {
+        name: "home",
+        default: "./safari-home",
+        allowed: "the path of a folder",
+        help: "The folder for the state of runs, tables, reports and locks; made when it is missing.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.home = path(text)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "model",
+        default: "",
+        allowed: "the path of a model folder or of a TorchScript .pt file, or nothing",
+        help: "The model that looks at the pictures; empty means the one that is shipped.",
+        secret: false,
+        alias: Some("MODEL_PATH"),
+        set: |config, text| {
+            config.model = path(text);
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.threshold",
+        default: "0.3",
+        allowed: "a number from 0 to 1",
+        help: "Boxes below this confidence are dropped.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.threshold = number(text, 0.0..=1.0)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.threads",
+        default: "0",
+        allowed: "a whole number from 0 to 1024",
+        help: "CPU threads of the networks; 0 means all cores.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.threads = whole(text, 0..=1024)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.batch",
+        default: "0",
+        allowed: "a whole number from 0 to 1024",
+        help: "Pictures in one forward pass; 0 means 1 on a CPU and 16 on a GPU.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.batch = whole(text, 0..=1024)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.device",
+        default: "auto",
+        allowed: "auto, cpu or cuda",
+        help: "Where the networks run; auto takes a GPU where one can be used.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.device = match text {
+                "auto" => Device::Auto,
+                "cpu" => Device::Cpu,
+                "cuda" => Device::Cuda,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.cuda_dir",
+        default: "",
+        allowed: "the path of a folder, or nothing",
+        help: "The folder that holds libtorch_cuda.so; empty means the system's library path.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.cuda_dir = path(text);
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.max_pixels",
+        default: "200_000_000",
+        allowed: "a whole number from 1 to 10_000_000_000",
+        help: "Pictures with more pixels than this are refused, so that a decompression bomb cannot fill the memory.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.max_pixels = whole(text, 1..=10_000_000_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.max_bytes",
+        default: "268_435_456",
+        allowed: "a whole number from 1 to 1_099_511_627_776",
+        help: "Files with more bytes than this are refused.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.max_bytes = whole(text, 1..=1_099_511_627_776)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.video_fps",
+        default: "1.0",
+        allowed: "a number above 0, at most 240",
+        help: "Frames a second that are looked at in a video.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.video_fps = number(text, f64::MIN_POSITIVE..=240.0)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.video_max_frames",
+        default: "600",
+        allowed: "a whole number from 1 to 1_000_000",
+        help: "At most so many frames of one video are looked at.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.detector.video_max_frames = whole(text, 1..=1_000_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "burst.gap_seconds",
+        default: "60.0",
+        allowed: "a number from 0 to 86400",
+        help: "Frames of one deployment that are at most this many seconds apart are one burst.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.burst.gap_seconds = number(text, 0.0..=86_400.0)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "rollup.threshold",
+        default: "0.7",
+        allowed: "a number from 0 to 1",
+        help: "A species is named when its score reaches this; else the score is summed up the taxonomy until a taxon does.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.rollup.threshold = number(text, 0.0..=1.0)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "run.shard_size",
+        default: "200",
+        allowed: "a whole number from 1 to 100_000",
+        help: "Media files in one task.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.run.shard_size = whole(text, 1..=100_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "run.parallelism",
+        default: "2",
+        allowed: "a whole number from 1 to 1024",
+        help: "Tasks of one run at the same time.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.run.parallelism = whole(text, 1..=1024)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "lake.url",
+        default: "",
+        allowed: "the path of a folder, s3://bucket/prefix, or nothing",
+        help: "Where the tables are; empty means <home>/lake.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            if !text.is_empty() {
+                Location::parse(text).ok()?;
+            }
+            config.lake.url = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "state.url",
+        default: "",
+        allowed: "sqlite:PATH, or nothing",
+        help: "The database for the state of runs; empty means sqlite:<home>/state.db.",
+        secret: true,
+        alias: None,
+        set: |config, text| {
+            sqlite_path(text)?;
+            config.state.url = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "log.level",
+        default: "info",
+        allowed: "off, error, warn, info, debug or trace, or a list such as warn,pipeline=debug",
+        help: "What is logged to standard error.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            telemetry::check_level(text).ok()?;
+            config.log.level = text.to_owned();
+            Some(())
+        },
+    },
+];
+
+/// The file of a `sqlite:` URL. The empty text is allowed and gives an empty path; anything else gives `None`.
+pub(super) fn sqlite_path(url: &str) -> Option<PathBuf> {
+    if url.is_empty() {
+        return Some(PathBuf::new());
+    }
+    let rest = url.strip_prefix("sqlite:")?;
+    let rest = rest.strip_prefix("//").unwrap_or(rest);
+    if rest.is_empty() || rest.contains(['?', '\0']) || rest == ":memory:" {
+        return None;
+    }
+    Some(PathBuf::from(rest))
+}
+
+/// What is shown of a value that may hold a secret: a URL without its password, `***` for what is no URL.
+pub(super) fn masked(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let Ok(mut url) = url::Url::parse(text) else {
+        return "***".to_owned();
+    };
+    if url.password().is_none() && url.query().is_none() {
+        return text.to_owned();
+    }
+    if url.query().is_some() {
+        url.set_query(Some("***"));
+    }
+    if url.password().is_some() && url.set_password(Some("***")).is_err() {
+        return "***".to_owned();
+    }
+    url.into()
+}
+
+pub(super) fn sample() -> String {
+    let mut text = String::from(
+        "# Settings of Safari. Every key is shown with its default; remove the # in front of a key to set it.\n\
+         # A SAFARI_ variable is stronger than this file, and the command line stronger than both.\n\
+         # How to reach S3 is set by the usual AWS variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION,\n\
+         # AWS_ENDPOINT_URL, AWS_PROFILE; AWS_SKIP_SIGNATURE=true reads public buckets without credentials.\n",
+    );
+    let mut section = "";
+    for key in KEYS {
+        let (new_section, name) = key.name.rsplit_once('.').unwrap_or(("", key.name));
+        text.push('\n');
+        if new_section != section {
+            text.push_str(&format!("[{new_section}]\n"));
+            section = new_section;
+        }
+        let plain = key.default.replace('_', "").parse::<f64>().is_ok();
+        let value = if plain { key.default.to_owned() } else { format!("\"{}\"", key.default) };
+        let alias = key.alias.map(|alias| format!(" or {alias}")).unwrap_or_default();
+        text.push_str(&format!(
+            "# {help}\n# Give {allowed}. Variable: {variable}{alias}\n# {name} = {value}\n",
+            help = key.help,
+            allowed = key.allowed,
+            variable = key.variable(),
+        ));
+    }
+    text
+}
+
+fn path(text: &str) -> Option<PathBuf> {
+    (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+}
+
+fn number<T: FromStr + PartialOrd>(text: &str, allowed: RangeInclusive<T>) -> Option<T> {
+    text.trim().parse().ok().filter(|value| allowed.contains(value))
+}
+
+/// Whole numbers may have `_` between their digits, as in TOML.
+fn whole<T: FromStr + PartialOrd>(text: &str, allowed: RangeInclusive<T>) -> Option<T> {
+    let text = text.trim();
+    if text.starts_with(['_', '+']) || text.ends_with('_') {
+        return None;
+    }
+    text.replace('_', "").parse().ok().filter(|value| allowed.contains(value))
+}

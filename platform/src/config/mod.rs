@@ -1,0 +1,270 @@
+//! Settings: the file `safari.toml`, then `SAFARI_*` variables, then the command line; the later wins.
+//!
+//! One table, [`keys()`], names every setting with its default, what is allowed and what it does. Parsing,
+//! [`Config::settings`], the names of the variables and [`Config::sample`] all come from that table. Where objects are
+//! kept on S3, the usual AWS variables and profiles say how to reach them: see [`crate::object_store::AwsAccess`].
+
+mod keys;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use keys::KEYS;
+pub use keys::Key;
+
+use crate::{Error, Result};
+
+/// The file that is read when no other is named, if it is there.
+pub const DEFAULT_FILE: &str = "safari.toml";
+
+/// Every setting, checked. Made by [`Config::load`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `home`: the folder for state, tables, reports and locks.
+    pub home: PathBuf,
+    /// `model`: the model folder or TorchScript file; `None` means the one that is shipped.
+    pub model: Option<PathBuf>,
+    /// `detector.*`
+    pub detector: DetectorConfig,
+    /// `burst.*`
+    pub burst: BurstConfig,
+    /// `rollup.*`
+    pub rollup: RollupConfig,
+    /// `run.*`
+    pub run: RunConfig,
+    /// `lake.*`
+    pub lake: LakeConfig,
+    /// `state.*`
+    pub state: StateConfig,
+    /// `log.*`
+    pub log: LogConfig,
+    settings: Vec<Setting>,
+}
+
+/// How photographs and video become boxes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DetectorConfig {
+    /// Boxes below this confidence are dropped, 0 to 1.
+    pub threshold: f32,
+    /// CPU threads of the networks; 0 means all cores.
+    pub threads: usize,
+    /// Pictures in one forward pass; 0 means 1 on a CPU and 16 on a GPU.
+    pub batch: usize,
+    /// Where the networks run.
+    pub device: Device,
+    /// The folder of `libtorch_cuda.so`; `None` means the system's library path.
+    pub cuda_dir: Option<PathBuf>,
+    /// Pictures with more pixels than this are refused.
+    pub max_pixels: u64,
+    /// Files with more bytes than this are refused.
+    pub max_bytes: u64,
+    /// Frames a second that are looked at in a video.
+    pub video_fps: f64,
+    /// At most so many frames of one video are looked at.
+    pub video_max_frames: u32,
+}
+
+/// Where the networks run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Device {
+    /// A CUDA GPU where one can be used, else the CPU.
+    #[default]
+    Auto,
+    /// The CPU, even where there is a GPU.
+    Cpu,
+    /// A CUDA GPU, or an error where there is none.
+    Cuda,
+}
+
+/// How frames are grouped into bursts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BurstConfig {
+    /// Frames of one deployment that are at most this many seconds apart are one burst.
+    pub gap_seconds: f64,
+}
+
+/// How a score that is split among relatives is given to their common taxon.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RollupConfig {
+    /// The summed score that a taxon needs to be named, 0 to 1.
+    pub threshold: f32,
+}
+
+/// How a run is cut into tasks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RunConfig {
+    /// Media files in one task.
+    pub shard_size: usize,
+    /// Tasks of one run at the same time.
+    pub parallelism: usize,
+}
+
+/// Where the tables are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LakeConfig {
+    /// A folder or `s3://bucket/prefix`; empty means `<home>/lake`. See [`Config::lake_url`].
+    pub url: String,
+}
+
+/// Where the state of runs is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct StateConfig {
+    /// `sqlite:PATH`; empty means `<home>/state.db`. See [`Config::state_path`].
+    pub url: String,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LogConfig {
+    /// As [`crate::telemetry::init`] takes it.
+    pub level: String,
+}
+
+/// One setting as it stands, for people to read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Setting {
+    /// The key, such as `detector.threshold`.
+    pub key: &'static str,
+    /// The value in force. Secrets are shown as `***`.
+    pub value: String,
+    /// Where the value comes from.
+    pub source: Source,
+    /// What the setting does.
+    pub help: &'static str,
+}
+
+/// Where a value comes from, the weakest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody set it.
+    Default,
+    /// A settings file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line of the key, from 1.
+        line: usize,
+    },
+    /// An environment variable, by name.
+    Environment(String),
+    /// The command line.
+    Flag,
+}
+
+impl Config {
+    /// Reads all settings.
+    ///
+    /// `file` must exist when given; without it `./safari.toml` is read if it is there. `flags` are pairs of key and
+    /// value from the command line. Empty variables count as not set. Relative paths are relative to the current folder.
+    ///
+    /// # Errors
+    /// [`Error::ConfigFile`], [`Error::UnknownSetting`] with the nearest name, [`Error::InvalidSetting`] with what is
+    /// allowed; each names the file and line, the variable, or the command line.
+    pub fn load(file: Option<&Path>, flags: &[(String, String)]) -> Result<Config> {
+        Self::load_from(file, Path::new(DEFAULT_FILE), std::env::vars_os(), flags)
+    }
+
+    /// Every setting with its value and source, in the order of the table.
+    pub fn settings(&self) -> &[Setting] {
+        &self.settings
+    }
+
+    /// A settings file that sets nothing: every key with its help, what is allowed and its default, commented out.
+    pub fn sample() -> String {
+        keys::sample()
+    }
+
+    /// The file of the SQLite state database: `state.url`, or `<home>/state.db`.
+    pub fn state_path(&self) -> PathBuf {
+        match keys::sqlite_path(&self.state.url) {
+            Some(path) if !self.state.url.is_empty() => path,
+            _ => self.home.join("state.db"),
+        }
+    }
+
+    /// The place of the tables, a folder or `s3://…`: `lake.url`, or `<home>/lake`.
+    pub fn lake_url(&self) -> String {
+        if self.lake.url.is_empty() {
+            return self.home.join("lake").to_string_lossy().into_owned();
+        }
+        self.lake.url.clone()
+    }
+
+    fn load_from(
+        file: Option<&Path>,
+        default_file: &Path,
+        environment: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
+        flags: &[(String, String)],
+    ) -> Result<Config> {
+        let mut given = Vec::new();
+        if let Some(path) = file.or_else(|| default_file.is_file().then_some(default_file)) {
+            given.extend(sources::from_file(path)?);
+        }
+        given.extend(sources::from_environment(environment)?);
+        given.extend(sources::from_flags(flags)?);
+
+        let mut config = Config::empty();
+        for key in KEYS {
+            let strongest = given.iter().rev().find(|value| value.key.name == key.name);
+            let (text, source) = match strongest {
+                Some(value) => (value.text.as_str(), value.source.clone()),
+                None => (key.default, Source::Default),
+            };
+            if (key.set)(&mut config, text).is_none() {
+                return Err(Error::InvalidSetting {
+                    key: key.name.to_owned(),
+                    value: if key.secret { keys::masked(text) } else { text.to_owned() },
+                    origin: source.to_string(),
+                    allowed: key.allowed.to_owned(),
+                });
+            }
+            let value = if key.secret { keys::masked(text) } else { text.to_owned() };
+            config.settings.push(Setting { key: key.name, value, source, help: key.help });
+        }
+        Ok(config)
+    }
+
+    fn empty() -> Config {
+        Config {
+            home: PathBuf::new(),
+            model: None,
+            detector: DetectorConfig::default(),
+            burst: BurstConfig::default(),
+            rollup: RollupConfig::default(),
+            run: RunConfig::default(),
+            lake: LakeConfig::default(),
+            state: StateConfig::default(),
+            log: LogConfig::default(),
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// Every setting there is, for command-line help and documentation.
+pub fn keys() -> &'static [Key] {
+    KEYS
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Default => formatter.write_str("the default"),
+            Source::File { path, line } => write!(formatter, "{}, line {line}", path.display()),
+            Source::Environment(name) => write!(formatter, "the variable {name}"),
+            Source::Flag => formatter.write_str("the command line"),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Device::Auto => "auto",
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+        })
+    }
+}

@@ -1,0 +1,187 @@
+//! SQLite pools for state that must survive a crash.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use crate::error::io_reason;
+use crate::{Error, Result};
+
+/// How long a statement waits for another connection's lock before it fails as busy.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Readers run beside one writer in WAL mode; more connections than this only wait for one another.
+const MAX_CONNECTIONS: u32 = 8;
+
+/// Opens the SQLite database at `path` as a pool, and makes the file and its folders if they are missing.
+///
+/// Every connection has foreign keys on, a write-ahead log, `synchronous = FULL` (a committed transaction survives a
+/// power cut) and waits up to 10 s for a lock. The file must lie on a local disk: a write-ahead log needs shared memory
+/// between its processes, which network file systems do not give.
+///
+/// # Errors
+/// [`Error::NotADatabase`] when the file is something else or damaged, [`Error::Full`], [`Error::Denied`],
+/// [`Error::DatabaseBusy`], or [`Error::Database`] with SQLite's words.
+pub async fn open_sqlite(path: &Path) -> Result<SqlitePool> {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        tokio::fs::create_dir_all(folder).await.map_err(|error| folder_error(folder, &error))?;
+    }
+    if path.is_dir() {
+        return Err(Error::NotADatabase { path: path.to_owned(), reason: "it is a folder".to_owned() });
+    }
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .foreign_keys(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT);
+    let pool = SqlitePoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .connect_with(options)
+        .await
+        .map_err(|error| explain(path, &error))?;
+    check_journal(path, &pool).await?;
+    Ok(pool)
+}
+
+/// Puts a failure of the database at `path` into words: full disk, not a database, locked, read-only, or SQLite's own.
+pub fn explain(path: &Path, error: &sqlx::Error) -> Error {
+    let database = |reason: String| Error::Database { path: path.to_owned(), reason };
+    match error {
+        sqlx::Error::Database(failure) => {
+            let code = failure.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0);
+            let reason = failure.message().to_owned();
+            from_sqlite_code(path, code, reason)
+        }
+        sqlx::Error::Io(failure) => match Error::from_io("write", path, failure) {
+            Error::ObjectStore { .. } => database(io_reason(failure)),
+            known => known,
+        },
+        sqlx::Error::PoolTimedOut => Error::DatabaseBusy { path: path.to_owned() },
+        other => database(other.to_string()),
+    }
+}
+
+/// SQLite's primary result codes are the low byte of the extended ones: <https://sqlite.org/rescode.html>.
+fn from_sqlite_code(path: &Path, code: u32, reason: String) -> Error {
+    const BUSY: u32 = 5;
+    const LOCKED: u32 = 6;
+    const READONLY: u32 = 8;
+    const IO: u32 = 10;
+    const CORRUPT: u32 = 11;
+    const FULL: u32 = 13;
+    const CANNOT_OPEN: u32 = 14;
+    const NOT_A_DATABASE: u32 = 26;
+    let path = path.to_owned();
+    match code & 0xff {
+        BUSY | LOCKED => Error::DatabaseBusy { path },
+        FULL => Error::Full { uri: path.display().to_string() },
+        CORRUPT | NOT_A_DATABASE => Error::NotADatabase { path, reason },
+        READONLY | CANNOT_OPEN => Error::Denied {
+            uri: path.display().to_string(),
+            reason,
+            advice: "check the owner and the mode of the file and its folder, or set `home` to another place"
+                .to_owned(),
+        },
+        IO => {
+            let reason = format!("{reason} (code {code}), check the disk and its free space");
+            Error::Database { path, reason }
+        }
+        _ => Error::Database { path, reason: format!("{reason} (code {code})") },
+    }
+}
+
+fn folder_error(folder: &Path, error: &std::io::Error) -> Error {
+    match Error::from_io("write", folder, error) {
+        Error::ObjectStore { .. } => Error::Database {
+            path: folder.to_owned(),
+            reason: format!("the folder cannot be made: {}", io_reason(error)),
+        },
+        known => known,
+    }
+}
+
+async fn check_journal(path: &Path, pool: &SqlitePool) -> Result<()> {
+    let mode: String =
+        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.map_err(|error| explain(path, &error))?;
+    if mode.eq_ignore_ascii_case("wal") {
+        return Ok(());
+    }
+    Err(Error::Database {
+        path: path.to_owned(),
+        reason: format!(
+            "its file system allows no write-ahead log (journal mode is {mode}), put `home` on a local disk"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    async fn pragma(pool: &SqlitePool, name: &'static str) -> i64 {
+        sqlx::query_scalar(name).fetch_one(pool).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn opens_with_folders_and_safe_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/state.db");
+        let pool = open_sqlite(&path).await.unwrap();
+        assert_eq!(pragma(&pool, "PRAGMA foreign_keys").await, 1);
+        assert_eq!(pragma(&pool, "PRAGMA synchronous").await, 2, "2 is FULL");
+        assert_eq!(pragma(&pool, "PRAGMA busy_timeout").await, 10_000);
+        sqlx::query("CREATE TABLE t (x INTEGER PRIMARY KEY)").execute(&pool).await.unwrap();
+        sqlx::query("INSERT INTO t VALUES (7)").execute(&pool).await.unwrap();
+        pool.close().await;
+        let pool = open_sqlite(&path).await.unwrap();
+        assert_eq!(pragma(&pool, "SELECT x FROM t").await, 7);
+    }
+
+    #[tokio::test]
+    async fn many_opens_at_once_succeed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let opens = (0..12).map(|_| open_sqlite(&path));
+        for opened in futures::future::join_all(opens).await {
+            opened.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_said_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        std::fs::write(&path, "these are the notes of a ranger, not a database".repeat(40)).unwrap();
+        let error = open_sqlite(&path).await.unwrap_err();
+        assert!(matches!(error, Error::NotADatabase { .. }), "{error}");
+        assert!(error.to_string().contains("state.db is not a usable SQLite database"), "{error}");
+        let error = open_sqlite(folder.path()).await.unwrap_err();
+        assert!(error.to_string().contains("it is a folder"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_parent_that_is_a_file_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        let error = open_sqlite(&folder.path().join("file/state.db")).await.unwrap_err();
+        assert!(error.to_string().contains("the folder cannot be made"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_full_database_is_reported_as_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let pool = open_sqlite(&path).await.unwrap();
+        let mut connection = pool.acquire().await.unwrap();
+        sqlx::query("CREATE TABLE t (x BLOB)").execute(&mut *connection).await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 10").execute(&mut *connection).await.unwrap();
+        let failure =
+            sqlx::query("INSERT INTO t VALUES (zeroblob(1000000))").execute(&mut *connection).await.unwrap_err();
+        let error = explain(&path, &failure);
+        assert!(matches!(error, Error::Full { .. }), "{error}");
+    }
+}

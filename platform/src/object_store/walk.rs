@@ -1,0 +1,137 @@
+//! Lists a folder and everything below it in the order that S3 gives: by key, as bytes.
+
+use std::fs::{self, DirEntry, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, TimeZone, Utc};
+
+use super::{ObjectMeta, TEMPORARY_PREFIX};
+use crate::error::io_reason;
+use crate::{Error, Result};
+
+/// Calls `emit` with each file below `folder`, whose key is `prefix` (empty for the root), until it answers `false`.
+///
+/// Links are followed unless they lead back to a folder that is being listed. What cannot be read is given as an error
+/// and the walk goes on. Memory is bounded by the largest folders on one path.
+pub(super) fn walk(folder: &Path, prefix: &str, emit: &mut dyn FnMut(Result<ObjectMeta>) -> bool) {
+    let mut pending = vec![Pending { path: folder.to_owned(), key: prefix.to_owned(), is_folder: true, depth: 0 }];
+    let mut open_folders: Vec<(u64, u64)> = Vec::new();
+    while let Some(next) = pending.pop() {
+        if !next.is_folder {
+            if !emit_file(next, emit) {
+                return;
+            }
+            continue;
+        }
+        open_folders.truncate(next.depth);
+        let identity = match fs::metadata(&next.path) {
+            Ok(metadata) => (metadata.dev(), metadata.ino()),
+            Err(_) if next.depth > 0 && !next.path.exists() => continue,
+            Err(error) => {
+                if !emit(Err(Error::from_io("read", &next.path, &error))) {
+                    return;
+                }
+                continue;
+            }
+        };
+        if open_folders.contains(&identity) {
+            tracing::debug!(path = %next.path.display(), "a link leads back to a folder above it, not followed");
+            continue;
+        }
+        open_folders.push(identity);
+        if !push_entries(&next, &mut pending, emit) {
+            return;
+        }
+    }
+}
+
+/// The listing's entry of one file.
+pub(super) fn object_meta(key: String, metadata: &Metadata) -> ObjectMeta {
+    let (seconds, nanoseconds) = (metadata.mtime(), metadata.mtime_nsec());
+    let modified = u32::try_from(nanoseconds).ok().and_then(|part| Utc.timestamp_opt(seconds, part).single());
+    ObjectMeta {
+        key,
+        size: metadata.len(),
+        version: format!("{seconds}.{nanoseconds:09}"),
+        modified: modified.unwrap_or(DateTime::UNIX_EPOCH),
+    }
+}
+
+struct Pending {
+    path: PathBuf,
+    key: String,
+    is_folder: bool,
+    depth: usize,
+}
+
+/// Reads one folder and puts its entries on the stack, so that the first in order is popped first.
+fn push_entries(
+    folder: &Pending,
+    pending: &mut Vec<Pending>,
+    emit: &mut dyn FnMut(Result<ObjectMeta>) -> bool,
+) -> bool {
+    let entries = match fs::read_dir(&folder.path) {
+        Ok(entries) => entries,
+        Err(error) => return emit(Err(unreadable(&folder.path, io_reason(&error)))),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => describe(&entry, folder),
+            Err(error) => Err(unreadable(&folder.path, io_reason(&error))),
+        };
+        match entry {
+            Ok(Some(entry)) => found.push(entry),
+            Ok(None) => {}
+            Err(error) => {
+                if !emit(Err(error)) {
+                    return false;
+                }
+            }
+        }
+    }
+    // A folder's keys all start with its name and a slash, so that is what sorts it among the files.
+    found.sort_by_cached_key(|entry| if entry.is_folder { format!("{}/", entry.key) } else { entry.key.clone() });
+    pending.extend(found.into_iter().rev());
+    true
+}
+
+/// `None` for what is neither file nor folder, and for unfinished writes.
+fn describe(entry: &DirEntry, folder: &Pending) -> Result<Option<Pending>> {
+    let path = entry.path();
+    let name = entry.file_name();
+    let Some(name) = name.to_str() else {
+        return Err(unreadable(&path, "its name is not UTF-8, rename it".to_owned()));
+    };
+    if name.starts_with(TEMPORARY_PREFIX) {
+        return Ok(None);
+    }
+    let mut kind = entry.file_type().map_err(|error| unreadable(&path, io_reason(&error)))?;
+    if kind.is_symlink() {
+        kind = match fs::metadata(&path) {
+            Ok(metadata) => metadata.file_type(),
+            Err(error) => {
+                return Err(unreadable(&path, format!("its link leads nowhere, {}", io_reason(&error))));
+            }
+        };
+    }
+    if !kind.is_file() && !kind.is_dir() {
+        return Ok(None);
+    }
+    let key = if folder.key.is_empty() { name.to_owned() } else { format!("{}/{name}", folder.key) };
+    Ok(Some(Pending { path, key, is_folder: kind.is_dir(), depth: folder.depth + 1 }))
+}
+
+fn emit_file(file: Pending, emit: &mut dyn FnMut(Result<ObjectMeta>) -> bool) -> bool {
+    match fs::metadata(&file.path) {
+        Ok(metadata) => emit(Ok(object_meta(file.key, &metadata))),
+        // Deleted since its folder was read.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) => emit(Err(unreadable(&file.path, io_reason(&error)))),
+    }
+}
+
+fn unreadable(path: &Path, reason: String) -> Error {
+    Error::Unreadable { uri: path.display().to_string(), reason }
+}
