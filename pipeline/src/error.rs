@@ -1,0 +1,133 @@
+//! What can go wrong in the orchestrator, in words for the person at the terminal.
+
+use std::path::PathBuf;
+
+use crate::dag::Mistakes;
+use crate::ids::RunId;
+
+/// Result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Every way in which the orchestrator itself fails. A job that fails is not an error: it is part of the run's outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A DAG file has mistakes; all of them, each with its place.
+    #[error("{0}")]
+    Dag(Mistakes),
+    /// A DAG file cannot be read.
+    #[error("cannot read the DAG file {path}: {source}; give the path of an existing YAML file")]
+    ReadDag {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Parameters given for a run do not fit the DAG; every misfit, separated by "; ".
+    #[error("parameters of dag `{dag}` do not fit: {mistakes}")]
+    Params {
+        /// Name of the DAG.
+        dag: String,
+        /// What is wrong and what is declared.
+        mistakes: String,
+    },
+    /// Two jobs were registered under one kind.
+    #[error("job kind `{0}` is registered twice; every kind needs one implementation")]
+    DuplicateJob(String),
+    /// A live process drives the run.
+    #[error(
+        "run {run} is being driven by process {pid} on this machine; wait for it to end, or stop that process and start again"
+    )]
+    RunOwned {
+        /// The run.
+        run: RunId,
+        /// Process id from the lock file (0 when it could not be read).
+        pid: u32,
+    },
+    /// The run was stopped on request before its end.
+    #[error("run {run} was interrupted; start the same DAG with the same parameters to go on where it stopped")]
+    Interrupted {
+        /// The run.
+        run: RunId,
+    },
+    /// No run has this id.
+    #[error("run {0} is not in the state database; list the runs to find its id")]
+    RunNotFound(RunId),
+    /// A lock file or a folder of the run cannot be made or locked.
+    #[error("cannot use {path}: {source}; check that the home folder is writable and its disk not full")]
+    Home {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another process has been starting a run for too long.
+    #[error("another process (id {pid}) holds {path} while it starts a run; stop it, then start again")]
+    StartBlocked {
+        /// The lock file.
+        path: PathBuf,
+        /// Process id from the lock file (0 when it could not be read).
+        pid: u32,
+    },
+    /// The disk of the state database is full.
+    #[error(
+        "no space left for the state database while {doing}; free some space and start again, the run goes on where it stopped"
+    )]
+    DiskFull {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The state database stayed locked by another process.
+    #[error("the state database stayed locked by another process while {doing}; stop what holds it and start again")]
+    DatabaseBusy {
+        /// What was being done.
+        doing: &'static str,
+    },
+    /// The state database failed otherwise.
+    #[error("the state database failed while {doing}: {source}")]
+    Database {
+        /// What was being done.
+        doing: &'static str,
+        /// The database's own error.
+        source: sqlx::Error,
+    },
+    /// The database's tables could not be brought to this version of the program.
+    #[error("cannot bring the state database up to date: {0}; a newer program may have written it")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The state database holds something that this program never writes.
+    #[error(
+        "the state database holds {what}, which this program cannot read; restore it from a backup or use a newer program"
+    )]
+    Corrupt {
+        /// What was found where.
+        what: String,
+    },
+    /// The task that writes the state ended early, so nothing more can be recorded.
+    #[error("the state writer has stopped; start the program again, the run goes on where it stopped")]
+    WriterGone,
+}
+
+impl Error {
+    /// Wraps a database error, telling a full disk and a locked database from the rest.
+    pub(crate) fn database(doing: &'static str, source: sqlx::Error) -> Self {
+        let code = match &source {
+            sqlx::Error::Database(error) => error.code().and_then(|code| code.parse::<i32>().ok()),
+            _ => None,
+        };
+        // SQLite result codes; the low byte is the primary code (https://www.sqlite.org/rescode.html).
+        match code.map(|code| code & 0xff) {
+            Some(13) => Self::DiskFull { doing },
+            Some(5 | 6) => Self::DatabaseBusy { doing },
+            _ => Self::Database { doing, source },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_stay_small() {
+        assert!(std::mem::size_of::<Error>() <= 128, "{}", std::mem::size_of::<Error>());
+    }
+}

@@ -1,0 +1,86 @@
+//! Brings claimed attempts to where they run. The runner decides and records; how an attempt gets to its worker is
+//! behind [`Dispatcher`], so that a queue can take its place.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+use tracing::Instrument;
+
+use crate::ids::AttemptId;
+use crate::job::{Job, JobContext, JobError, JobOutput};
+
+/// Jobs of the data libraries recurse deeper than the usual 2 MiB; the memory is only reserved.
+const STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// A claimed attempt with all that it needs.
+pub(super) struct Order {
+    pub(super) attempt: AttemptId,
+    pub(super) job: Arc<dyn Job>,
+    pub(super) context: JobContext,
+    pub(super) with: Value,
+    /// Set when nobody waits for the attempt any more.
+    pub(super) abandon: watch::Receiver<bool>,
+    /// Takes the result.
+    pub(super) done: mpsc::UnboundedSender<Delivered>,
+}
+
+/// An attempt that came back.
+pub(super) struct Delivered {
+    pub(super) attempt: AttemptId,
+    pub(super) result: Result<JobOutput, JobError>,
+}
+
+/// Brings an attempt to where it runs. Its result must come back through `order.done` once; delivering an order twice
+/// is harmless to the state, because only one answer of an attempt counts.
+pub(super) trait Dispatcher: Send + Sync {
+    /// Takes an order; never blocks.
+    fn deliver(&self, order: Order);
+}
+
+/// Runs every attempt on a thread of its own in this process: a job that blocks or computes for minutes cannot hold up
+/// the runner's heartbeats.
+pub(super) struct LocalDispatcher;
+
+impl Dispatcher for LocalDispatcher {
+    fn deliver(&self, order: Order) {
+        let runtime = Handle::current();
+        let (attempt, done) = (order.attempt, order.done.clone());
+        let name = format!("task {}", order.context.task);
+        let spawned =
+            std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || run(&runtime, order));
+        if let Err(error) = spawned {
+            let result = Err(JobError::transient(format!("no thread to run on: {error}")));
+            drop(done.send(Delivered { attempt, result }));
+        }
+    }
+}
+
+fn run(runtime: &Handle, order: Order) {
+    let Order { attempt, job, context, with, mut abandon, done } = order;
+    let span = tracing::info_span!(
+        "attempt",
+        run = %context.run_id,
+        task = %context.task,
+        index = context.map_index,
+        attempt = context.attempt
+    );
+    let work = async {
+        tokio::select! {
+            result = job.run(context, with) => result,
+            Ok(_) = abandon.wait_for(|abandoned| *abandoned) => Err(JobError::interrupted()),
+        }
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work.instrument(span))));
+    let result = result.unwrap_or_else(|panic| Err(JobError::transient(panic_message(panic.as_ref()))));
+    // Nobody listens when the attempt was given up.
+    drop(done.send(Delivered { attempt, result }));
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    format!("the job panicked: {}", text.unwrap_or_else(|| "no message".to_string()))
+}

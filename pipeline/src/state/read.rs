@@ -1,0 +1,267 @@
+//! Questions to the state database.
+
+use serde_json::Value;
+use sqlx::Row;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::Store;
+use super::types::{
+    AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunRecord, RunState, TaskState, TaskSummary,
+};
+use super::writer::read_id;
+use crate::clock::Timestamp;
+use crate::dag::{Dag, Params};
+use crate::error::{Error, Result};
+use crate::ids::RunId;
+
+const DOING: &str = "reading the state of a run";
+const RUN_COLUMNS: &str =
+    "SELECT id, dag, dag_version_id, params, state, failures, error, created_at, started_at, finished_at FROM run";
+
+impl Store {
+    /// A run by its id.
+    pub async fn run(&self, run: RunId) -> Result<RunRecord> {
+        let sql = sqlx::AssertSqlSafe(format!("{RUN_COLUMNS} WHERE id = $1"));
+        let row = sqlx::query(sql).bind(run.to_string()).fetch_optional(&self.pool).await.map_err(reading)?;
+        run_record(&row.ok_or(Error::RunNotFound(run))?)
+    }
+
+    /// The newest runs, newest first.
+    pub async fn runs(&self, most: u32) -> Result<Vec<RunRecord>> {
+        let sql = sqlx::AssertSqlSafe(format!("{RUN_COLUMNS} ORDER BY id DESC LIMIT $1"));
+        let rows = sqlx::query(sql).bind(i64::from(most)).fetch_all(&self.pool).await.map_err(reading)?;
+        rows.iter().map(run_record).collect()
+    }
+
+    /// Runs of exactly this DAG and these parameters that have not ended, oldest first.
+    pub async fn unfinished_runs(&self, dag: &Dag, params: &Params) -> Result<Vec<RunId>> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT run.id FROM run JOIN dag_version ON dag_version.id = run.dag_version_id
+             WHERE dag_version.dag = $1 AND dag_version.sha256 = $2 AND run.params = $3
+               AND run.state IN ('queued', 'running') ORDER BY run.id",
+        )
+        .bind(&dag.name)
+        .bind(dag.sha256())
+        .bind(params.to_json().to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(reading)?;
+        rows.iter().map(|(id,)| read_id(id)).collect()
+    }
+
+    /// The DAG that a run started with.
+    pub async fn dag(&self, run: &RunRecord) -> Result<Dag> {
+        let (name, yaml): (String, String) = sqlx::query_as("SELECT dag, yaml FROM dag_version WHERE id = $1")
+            .bind(run.dag_version.to_string())
+            .fetch_one(&self.pool)
+            .await
+            .map_err(reading)?;
+        Dag::parse(&format!("dag `{name}` of run {}", run.id), &yaml)
+    }
+
+    /// The output of a task: of a mapped task the list of its items' outputs, in order. Nothing until it has ended.
+    pub async fn output(&self, run: RunId, task: &str) -> Result<Option<Value>> {
+        let mut connection = self.pool.acquire().await.map_err(reading)?;
+        output_of(&mut connection, run, task).await
+    }
+
+    /// How the tasks of a run stand, in topological order.
+    pub async fn tasks(&self, run: RunId) -> Result<Vec<TaskSummary>> {
+        let record = self.run(run).await?;
+        let dag = self.dag(&record).await?;
+        let rows = sqlx::query(
+            "SELECT task, map_index >= 0 AS item, kind, state, COUNT(*) AS count, SUM(attempts) AS attempts,
+                    SUM(items) AS items, SUM(failures) AS failures, MAX(summary) AS summary, MAX(error) AS error,
+                    MAX(instances) AS instances, MIN(started_at) AS started_at, MAX(finished_at) AS finished_at
+             FROM task_instance WHERE run_id = $1 GROUP BY task, map_index >= 0, kind, state",
+        )
+        .bind(run.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(reading)?;
+        let groups: Vec<Group> = rows.iter().map(Group::read).collect::<Result<_>>()?;
+        Ok(dag.tasks().iter().filter_map(|task| summary(&task.id, &task.job, &groups)).collect())
+    }
+
+    /// All task instances of a run: tasks in topological order, items of a mapped task after it in order.
+    pub async fn instances(&self, run: RunId) -> Result<Vec<InstanceRecord>> {
+        let rows = sqlx::query(
+            "SELECT id, task, map_index, kind, state, attempts, lost_in_a_row, output, failures, summary, error
+             FROM task_instance WHERE run_id = $1 ORDER BY position, map_index",
+        )
+        .bind(run.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(reading)?;
+        rows.iter().map(instance_record).collect()
+    }
+
+    /// All attempts of a run, in the order of their making.
+    pub async fn attempts(&self, run: RunId) -> Result<Vec<AttemptRecord>> {
+        let rows = sqlx::query(
+            "SELECT a.id, a.task_instance_id, a.number, a.state, a.owner_host, a.owner_pid, a.owner_key, a.lease_until, a.error
+             FROM attempt a JOIN task_instance t ON t.id = a.task_instance_id WHERE t.run_id = $1 ORDER BY a.id",
+        )
+        .bind(run.to_string())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(reading)?;
+        rows.iter().map(attempt_record).collect()
+    }
+}
+
+/// The output of a task, within a transaction.
+pub(super) async fn output_of(connection: &mut SqliteConnection, run: RunId, task: &str) -> Result<Option<Value>> {
+    let found: Option<(String, String, Option<String>)> = sqlx::query_as(
+        "SELECT kind, state, output FROM task_instance WHERE run_id = $1 AND task = $2 AND map_index = -1",
+    )
+    .bind(run.to_string())
+    .bind(task)
+    .fetch_optional(&mut *connection)
+    .await
+    .map_err(reading)?;
+    let Some((kind, state, output)) = found else { return Ok(None) };
+    if !TaskState::read(&state)?.is_finished() {
+        return Ok(None);
+    }
+    if InstanceKind::read(&kind)? != InstanceKind::Map {
+        return output.as_deref().map(json).transpose();
+    }
+    let items: Vec<(Option<String>,)> = sqlx::query_as(
+        "SELECT output FROM task_instance WHERE run_id = $1 AND task = $2 AND map_index >= 0 ORDER BY map_index",
+    )
+    .bind(run.to_string())
+    .bind(task)
+    .fetch_all(connection)
+    .await
+    .map_err(reading)?;
+    let items = items.iter().map(|(output,)| output.as_deref().map_or(Ok(Value::Null), json));
+    Ok(Some(Value::Array(items.collect::<Result<_>>()?)))
+}
+
+/// Task instances of one task that are of one kind and in one state.
+struct Group {
+    task: String,
+    kind: InstanceKind,
+    state: TaskState,
+    count: u64,
+    attempts: u64,
+    items: u64,
+    failures: u64,
+    summary: String,
+    error: Option<String>,
+    instances: Option<i64>,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+}
+
+impl Group {
+    fn read(row: &SqliteRow) -> Result<Self> {
+        Ok(Self {
+            task: get(row, "task")?,
+            kind: InstanceKind::read(&get::<String>(row, "kind")?)?,
+            state: TaskState::read(&get::<String>(row, "state")?)?,
+            count: count(row, "count")?,
+            attempts: count(row, "attempts")?,
+            items: count(row, "items")?,
+            failures: count(row, "failures")?,
+            summary: get(row, "summary")?,
+            error: get(row, "error")?,
+            instances: get(row, "instances")?,
+            started_at: get(row, "started_at")?,
+            finished_at: get(row, "finished_at")?,
+        })
+    }
+}
+
+fn summary(id: &str, job: &str, groups: &[Group]) -> Option<TaskSummary> {
+    let own: Vec<&Group> = groups.iter().filter(|group| group.task == id).collect();
+    let whole = own.iter().find(|group| group.kind != InstanceKind::Item)?;
+    let mapped = whole.kind == InstanceKind::Map;
+    let parts: Vec<&&Group> = own.iter().filter(|group| !mapped || group.kind == InstanceKind::Item).collect();
+    let in_state = |state| parts.iter().filter(|group| group.state == state).map(|group| group.count).sum::<u64>();
+    let started = parts.iter().filter_map(|group| group.started_at).min().or(whole.started_at);
+    let finished = whole.finished_at;
+    Some(TaskSummary {
+        task: id.to_string(),
+        job: job.to_string(),
+        state: whole.state,
+        mapped,
+        instances: if mapped { whole.instances.and_then(|n| u64::try_from(n).ok()).unwrap_or(0) } else { 1 },
+        succeeded: in_state(TaskState::Succeeded),
+        failed: in_state(TaskState::Failed),
+        attempts: parts.iter().map(|group| group.attempts).sum(),
+        items: parts.iter().map(|group| group.items).sum(),
+        failures: parts.iter().map(|group| group.failures).sum(),
+        summary: whole.summary.clone(),
+        error: whole.error.clone(),
+        started_at: started.map(Timestamp::from_millis),
+        finished_at: finished.map(Timestamp::from_millis),
+    })
+}
+
+fn run_record(row: &SqliteRow) -> Result<RunRecord> {
+    let id: RunId = read_id(&get::<String>(row, "id")?)?;
+    let params = Params::from_json(json(&get::<String>(row, "params")?)?);
+    Ok(RunRecord {
+        id,
+        dag: get(row, "dag")?,
+        dag_version: read_id(&get::<String>(row, "dag_version_id")?)?,
+        params: params.ok_or_else(|| Error::Corrupt { what: format!("parameters of run {id} that are no object") })?,
+        state: RunState::read(&get::<String>(row, "state")?)?,
+        failures: count(row, "failures")?,
+        error: get(row, "error")?,
+        created_at: Timestamp::from_millis(get(row, "created_at")?),
+        started_at: get::<Option<i64>>(row, "started_at")?.map(Timestamp::from_millis),
+        finished_at: get::<Option<i64>>(row, "finished_at")?.map(Timestamp::from_millis),
+    })
+}
+
+fn instance_record(row: &SqliteRow) -> Result<InstanceRecord> {
+    Ok(InstanceRecord {
+        id: read_id(&get::<String>(row, "id")?)?,
+        task: get(row, "task")?,
+        map_index: u32::try_from(get::<i64>(row, "map_index")?).ok(),
+        kind: InstanceKind::read(&get::<String>(row, "kind")?)?,
+        state: TaskState::read(&get::<String>(row, "state")?)?,
+        attempts: small(row, "attempts")?,
+        lost_in_a_row: small(row, "lost_in_a_row")?,
+        output: get::<Option<String>>(row, "output")?.as_deref().map(json).transpose()?,
+        failures: count(row, "failures")?,
+        summary: get(row, "summary")?,
+        error: get(row, "error")?,
+    })
+}
+
+fn attempt_record(row: &SqliteRow) -> Result<AttemptRecord> {
+    Ok(AttemptRecord {
+        id: read_id(&get::<String>(row, "id")?)?,
+        instance: read_id(&get::<String>(row, "task_instance_id")?)?,
+        number: small(row, "number")?,
+        state: AttemptState::read(&get::<String>(row, "state")?)?,
+        owner: Owner { host: get(row, "owner_host")?, pid: small(row, "owner_pid")?, key: get(row, "owner_key")? },
+        lease_until: Timestamp::from_millis(get(row, "lease_until")?),
+        error: get(row, "error")?,
+    })
+}
+
+fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(row: &'r SqliteRow, name: &str) -> Result<T> {
+    row.try_get(name).map_err(reading)
+}
+
+fn count(row: &SqliteRow, name: &str) -> Result<u64> {
+    Ok(u64::try_from(get::<i64>(row, name)?).unwrap_or(0))
+}
+
+fn small(row: &SqliteRow, name: &str) -> Result<u32> {
+    Ok(u32::try_from(get::<i64>(row, name)?).unwrap_or(u32::MAX))
+}
+
+fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(|error| Error::Corrupt { what: format!("JSON that cannot be read ({error})") })
+}
+
+fn reading(error: sqlx::Error) -> Error {
+    Error::database(DOING, error)
+}

@@ -1,0 +1,97 @@
+//! Jobs and homes for tests.
+
+use std::future::Future;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipeline::{Dag, Job, JobContext, JobError, JobOutput, JobRegistry, RunOutcome, Runner, RunnerOptions, Store};
+use serde_json::{Value, json};
+
+type Work = Pin<Box<dyn Future<Output = Result<JobOutput, JobError>> + Send>>;
+type Function = dyn Fn(JobContext, Value) -> Work + Send + Sync;
+
+/// A job made of a function.
+pub struct FunctionJob {
+    kind: &'static str,
+    function: Box<Function>,
+}
+
+#[async_trait::async_trait]
+impl Job for FunctionJob {
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn check(&self, with: &Value) -> Result<(), String> {
+        match with.get("forbidden") {
+            Some(_) => Err("`forbidden` is not allowed".to_string()),
+            None => Ok(()),
+        }
+    }
+
+    async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
+        (self.function)(context, with).await
+    }
+}
+
+/// A job of a kind that does what the function says.
+pub fn job<F, W>(kind: &'static str, function: F) -> Arc<dyn Job>
+where
+    F: Fn(JobContext, Value) -> W + Send + Sync + 'static,
+    W: Future<Output = Result<JobOutput, JobError>> + Send + 'static,
+{
+    Arc::new(FunctionJob { kind, function: Box::new(move |context, with| Box::pin(function(context, with))) })
+}
+
+/// Jobs that every test may use: `give` gives back `with.value`, `fail` fails with `with.message`, `sleep` sleeps.
+pub fn registry(jobs: impl IntoIterator<Item = Arc<dyn Job>>) -> JobRegistry {
+    let mut registry = JobRegistry::new();
+    let basic = [
+        job("give", |_, with| async move { Ok(JobOutput::new(with.get("value").cloned().unwrap_or_default())) }),
+        job("fail", |_, with| async move {
+            Err(JobError::permanent(with["message"].as_str().unwrap_or("it failed").to_string()))
+        }),
+        job("sleep", |context: JobContext, with| async move {
+            let time = Duration::from_millis(with["ms"].as_u64().unwrap_or(10));
+            tokio::select! {
+                () = tokio::time::sleep(time) => Ok(JobOutput::new(json!(null))),
+                () = context.cancel.cancelled() => Err(JobError::interrupted()),
+            }
+        }),
+    ];
+    for job in basic.into_iter().chain(jobs) {
+        registry.register(job).unwrap();
+    }
+    registry
+}
+
+/// The store in a home folder.
+pub async fn store(home: &Path) -> Store {
+    Store::open(platform::database::open_sqlite(&home.join("state.db")).await.unwrap()).await.unwrap()
+}
+
+/// A runner on a home folder.
+pub async fn runner(home: &Path, jobs: impl IntoIterator<Item = Arc<dyn Job>>) -> Runner {
+    Runner::new(store(home).await, registry(jobs), RunnerOptions::new(home))
+}
+
+/// Parses a DAG that must be right.
+pub fn dag(yaml: &str) -> Dag {
+    Dag::parse("test.yaml", yaml).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Runs a DAG without parameters in a fresh home.
+pub async fn run(yaml: &str, jobs: impl IntoIterator<Item = Arc<dyn Job>>) -> RunOutcome {
+    let home = tempfile::tempdir().unwrap();
+    let runner = runner(home.path(), jobs).await;
+    run_in(&runner, yaml).await
+}
+
+/// Runs a DAG without parameters.
+pub async fn run_in(runner: &Runner, yaml: &str) -> RunOutcome {
+    let dag = dag(yaml);
+    let start = runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap();
+    runner.drive(start.run_id()).await.unwrap()
+}
