@@ -1,0 +1,78 @@
+//! Where the networks run: the processor, or a CUDA device found when the program starts.
+#![allow(unsafe_code)]
+
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use tch::Cuda;
+pub use tch::Device;
+use tracing::{info, warn};
+
+use crate::{Error, Result};
+
+const CUDA_LIBRARY: &str = "libtorch_cuda.so";
+
+/// What the configuration asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceChoice {
+    /// CUDA where it can be had, else the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Cpu,
+    /// CUDA, or an error.
+    Cuda,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda),
+            other => Err(Error::Device(format!("detector.device is {other}; it can be auto, cpu or cuda"))),
+        }
+    }
+}
+
+/// The device to use. For CUDA, `libtorch_cuda.so` is loaded from `cuda_folder`, or from where the loader finds it.
+pub fn choose(choice: DeviceChoice, cuda_folder: Option<&Path>) -> Result<Device> {
+    if choice == DeviceChoice::Cpu {
+        return Ok(Device::Cpu);
+    }
+    let loaded = load_cuda(cuda_folder);
+    if loaded.is_ok() && Cuda::is_available() {
+        info!(devices = Cuda::device_count(), "CUDA is available");
+        return Ok(Device::Cuda(0));
+    }
+    let reason = match loaded {
+        Err(reason) => reason,
+        Ok(()) => "libtorch_cuda.so was loaded, but the driver shows no device".to_owned(),
+    };
+    if choice == DeviceChoice::Cuda {
+        return Err(Error::Device(format!(
+            "detector.device is cuda, but CUDA cannot be used: {reason}; set detector.cuda_dir to the folder that \
+             holds {CUDA_LIBRARY}, or detector.device to cpu"
+        )));
+    }
+    if cuda_folder.is_some() {
+        warn!(reason, "CUDA cannot be used; the networks run on the processor");
+    }
+    Ok(Device::Cpu)
+}
+
+fn load_cuda(folder: Option<&Path>) -> std::result::Result<(), String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    let path = folder.map_or_else(|| Path::new(CUDA_LIBRARY).to_owned(), |folder| folder.join(CUDA_LIBRARY));
+    // SAFETY: loading runs the library's initialisers, which register CUDA kernels with the libtorch_cpu.so that is
+    // already in this process; both come from the same libtorch release. It happens before any thread runs a network.
+    // RTLD_GLOBAL lets the kernels find each other's symbols, as `import torch` does.
+    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| error.to_string())?;
+    // Registered kernels must never be unloaded.
+    std::mem::forget(library);
+    Ok(())
+}

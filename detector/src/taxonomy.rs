@@ -1,0 +1,520 @@
+//! The names a model knows: taxa and their lineage, fusing what both networks say, and rolling a split answer up.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::nms::{ANIMAL_COCO, Category};
+use crate::{Error, Result};
+
+/// Number of classes the crop embedder tells apart (ImageNet-1k).
+pub const IMAGENET_CLASSES: usize = 1000;
+
+/// Added to a probability before its logarithm, so that no single frame can rule a taxon out.
+const EPSILON: f32 = 1e-4;
+
+/// Levels of the taxonomy, widest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rank {
+    /// Such as Mammalia.
+    Class,
+    /// Such as Carnivora.
+    Order,
+    /// Such as Felidae.
+    Family,
+    /// Such as Panthera.
+    Genus,
+    /// Such as Panthera onca.
+    Species,
+}
+
+impl Rank {
+    /// All ranks, widest first.
+    pub const ALL: [Self; 5] = [Self::Class, Self::Order, Self::Family, Self::Genus, Self::Species];
+
+    /// The name in tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Class => "class",
+            Self::Order => "order",
+            Self::Family => "family",
+            Self::Genus => "genus",
+            Self::Species => "species",
+        }
+    }
+}
+
+impl fmt::Display for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A leaf of the vocabulary: what the networks can tell apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taxon {
+    /// English name.
+    pub common_name: String,
+    /// Scientific name at `rank`.
+    pub scientific_name: String,
+    /// Level of the name; wider than species where the networks know no better.
+    pub rank: Rank,
+    /// Names from class down to `rank`; the last is `scientific_name`.
+    pub lineage: Vec<String>,
+    /// The embedder's classes that mean this taxon.
+    pub imagenet: Vec<usize>,
+    /// The detector's class that means exactly this taxon.
+    pub coco: Option<usize>,
+}
+
+/// What a COCO class means here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CocoGroup {
+    /// The name in the COCO data set.
+    pub name: String,
+    /// How camera-trap people sort it; none for things that are not counted.
+    pub category: Option<Category>,
+    /// For animals: the clade that a detection may mean when it is not the exact species.
+    pub clade: Option<String>,
+}
+
+/// How the detector's class changes the embedder's opinion.
+///
+/// A taxon's probability is multiplied by `1 + sum over animal classes of score * gain`. The detector has never seen
+/// most species and names the nearest it knows, so its word on the clade counts a little, and counts much only for
+/// what it alone knows.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FusionOptions {
+    /// Probability that stands in for the embedder's where it has no class for a taxon.
+    pub unknown_probability: f32,
+    /// Gain of every taxon in the class's clade.
+    pub clade_gain: f32,
+    /// Gain of the taxon that the class names exactly.
+    pub exact_gain: f32,
+    /// Gain of the taxon that the class names exactly and the embedder lacks.
+    pub detector_only_gain: f32,
+}
+
+impl Default for FusionOptions {
+    fn default() -> Self {
+        Self { unknown_probability: 0.05, clade_gain: 4.0, exact_gain: 6.0, detector_only_gain: 30.0 }
+    }
+}
+
+/// What one crop says about the species.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evidence {
+    /// Logarithms of the fused probabilities over all taxa; they sum to one.
+    pub log_probabilities: Vec<f32>,
+    /// The embedder's probability that the crop shows any animal, 0 to 1.
+    pub animal_mass: f32,
+}
+
+/// One of the likely taxa.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// English name.
+    pub common_name: String,
+    /// Scientific name.
+    pub scientific_name: String,
+    /// Probability, 0 to 1.
+    pub confidence: f32,
+}
+
+/// The answer: the narrowest name that the evidence carries.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identification {
+    /// English name; none if the evidence carries no more than "an animal".
+    pub common_name: Option<String>,
+    /// Scientific name at `rank`.
+    pub scientific_name: Option<String>,
+    /// Level of the answer.
+    pub rank: Option<Rank>,
+    /// Names from class down to the answer, separated by semicolons.
+    pub lineage: String,
+    /// Probability of the answer, 0 to 1.
+    pub confidence: f32,
+    /// The five likeliest taxa.
+    pub top: Vec<Candidate>,
+}
+
+/// A model's vocabulary with its tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Taxonomy {
+    taxa: Vec<Taxon>,
+    groups: HashMap<usize, CocoGroup>,
+    clade_names: HashMap<String, String>,
+    fusion: FusionOptions,
+    /// For each animal COCO class from 16 on: the taxa it speaks for and their gains.
+    gains: Vec<Vec<(usize, f32)>>,
+}
+
+impl Taxonomy {
+    /// Reads `labels.csv`, `coco_groups.csv` and, where it is there, `clades.csv` from a model folder.
+    pub fn load(folder: &Path, fusion: FusionOptions) -> Result<Self> {
+        let taxa = read_taxa(&folder.join("labels.csv"))?;
+        let groups = read_groups(&folder.join("coco_groups.csv"))?;
+        let clades = folder.join("clades.csv");
+        let clade_names = if clades.exists() { read_clades(&clades)? } else { HashMap::new() };
+        Ok(Self::new(taxa, groups, clade_names, fusion))
+    }
+
+    /// From its parts; `clade_names` gives English names for names above the taxa.
+    pub fn new(
+        taxa: Vec<Taxon>,
+        groups: HashMap<usize, CocoGroup>,
+        clade_names: HashMap<String, String>,
+        fusion: FusionOptions,
+    ) -> Self {
+        let gains = ANIMAL_COCO.map(|coco| class_gains(&taxa, groups.get(&coco), coco, &fusion)).collect();
+        Self { taxa, groups, clade_names, fusion, gains }
+    }
+
+    /// All taxa; a taxon's place is its index in probabilities.
+    pub fn taxa(&self) -> &[Taxon] {
+        &self.taxa
+    }
+
+    /// What a COCO class means.
+    pub fn group(&self, coco: usize) -> Option<&CocoGroup> {
+        self.groups.get(&coco)
+    }
+
+    /// Indices of the taxa at or below the name `clade`, and those it lies below.
+    ///
+    /// The second matters for labels that are narrower than the vocabulary: a striped hyena is known as a hyena.
+    pub fn compatible(&self, lineage: &[String]) -> Vec<usize> {
+        (1..=lineage.len())
+            .rev()
+            .map(|depth| {
+                let name = &lineage[depth - 1];
+                (0..self.taxa.len()).filter(|&t| self.taxa[t].lineage.contains(name)).collect::<Vec<_>>()
+            })
+            .find(|found| !found.is_empty())
+            .unwrap_or_default()
+    }
+
+    /// Joins the embedder's probabilities (ImageNet-1k) with the detector's animal scores (COCO 16 to 25).
+    pub fn fuse(&self, embedder: &[f32], animal_scores: &[f32; 10]) -> Evidence {
+        let mut animal_mass = 0.0;
+        let mut fused: Vec<f32> = self
+            .taxa
+            .iter()
+            .map(|taxon| {
+                if taxon.imagenet.is_empty() {
+                    return self.fusion.unknown_probability;
+                }
+                let probability: f32 = taxon.imagenet.iter().map(|&class| embedder[class]).sum();
+                animal_mass += probability;
+                probability
+            })
+            .collect();
+        let mut gain = vec![1.0_f32; self.taxa.len()];
+        for (gains, score) in self.gains.iter().zip(animal_scores) {
+            for &(taxon, value) in gains {
+                gain[taxon] += score * value;
+            }
+        }
+        for (probability, gain) in fused.iter_mut().zip(gain) {
+            *probability = *probability * gain + EPSILON;
+        }
+        let total: f32 = fused.iter().sum();
+        let log_probabilities = fused.into_iter().map(|p| (p / total).ln()).collect();
+        Evidence { log_probabilities, animal_mass: animal_mass.clamp(0.0, 1.0) }
+    }
+
+    /// The narrowest name whose taxa together have at least `threshold` of the probability.
+    ///
+    /// Two species of one genus that share the probability give the genus, two families of one order the order, and
+    /// so on up; below the threshold even for a class, the answer is no more than "an animal".
+    pub fn roll_up(&self, probabilities: &[f32], threshold: f32) -> Identification {
+        let mut answer: Option<(&Taxon, usize, f32)> = None;
+        for depth in 0..Rank::ALL.len() {
+            let Some((taxon, mass)) = self.heaviest_at(depth, probabilities, answer) else { break };
+            if mass < threshold {
+                break;
+            }
+            answer = Some((taxon, depth, mass));
+        }
+        let top = self.top(probabilities, 5);
+        let Some((taxon, depth, confidence)) = answer else {
+            return Identification {
+                common_name: None,
+                scientific_name: None,
+                rank: None,
+                lineage: String::new(),
+                confidence: probabilities.iter().sum::<f32>().min(1.0),
+                top,
+            };
+        };
+        let scientific_name = taxon.lineage[depth].clone();
+        Identification {
+            common_name: Some(self.common_name(taxon, depth, probabilities, confidence)),
+            rank: Some(Rank::ALL[depth]),
+            lineage: taxon.lineage[..=depth].join(";"),
+            scientific_name: Some(scientific_name),
+            confidence: confidence.min(1.0),
+            top,
+        }
+    }
+
+    /// The `count` likeliest taxa, likeliest first.
+    pub fn top(&self, probabilities: &[f32], count: usize) -> Vec<Candidate> {
+        let mut order: Vec<usize> = (0..self.taxa.len()).collect();
+        order.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]).then(a.cmp(&b)));
+        order
+            .into_iter()
+            .take(count)
+            .map(|taxon| Candidate {
+                common_name: self.taxa[taxon].common_name.clone(),
+                scientific_name: self.taxa[taxon].scientific_name.clone(),
+                confidence: probabilities[taxon],
+            })
+            .collect()
+    }
+
+    /// The heaviest name at `depth` below the answer so far, as one of its taxa and its probability.
+    fn heaviest_at(
+        &self,
+        depth: usize,
+        probabilities: &[f32],
+        above: Option<(&Taxon, usize, f32)>,
+    ) -> Option<(&Taxon, f32)> {
+        let mut mass: HashMap<&str, (usize, f32)> = HashMap::new();
+        for (index, taxon) in self.taxa.iter().enumerate() {
+            let Some(name) = taxon.lineage.get(depth) else { continue };
+            let below = above.is_none_or(|(parent, at, _)| taxon.lineage.get(at) == parent.lineage.get(at));
+            if below {
+                mass.entry(name).or_insert((index, 0.0)).1 += probabilities[index];
+            }
+        }
+        mass.into_values()
+            .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
+            .map(|(index, mass)| (&self.taxa[index], mass))
+    }
+
+    /// The English name of the answer `taxon.lineage[depth]`.
+    ///
+    /// A taxon may be named by an ancestor of others ("zebra" by Equus); its own English name is right only if it holds
+    /// most of the answer's probability.
+    fn common_name(&self, taxon: &Taxon, depth: usize, probabilities: &[f32], mass: f32) -> String {
+        let name = &taxon.lineage[depth];
+        let exact = (0..self.taxa.len())
+            .filter(|&index| &self.taxa[index].scientific_name == name)
+            .max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]));
+        if let Some(index) = exact
+            && probabilities[index] >= mass / 2.0
+        {
+            return self.taxa[index].common_name.clone();
+        }
+        self.clade_names.get(name).cloned().unwrap_or_else(|| name.clone())
+    }
+}
+
+fn class_gains(taxa: &[Taxon], group: Option<&CocoGroup>, coco: usize, fusion: &FusionOptions) -> Vec<(usize, f32)> {
+    let clade = group.and_then(|group| group.clade.as_ref());
+    taxa.iter()
+        .enumerate()
+        .filter_map(|(index, taxon)| {
+            if taxon.coco == Some(coco) {
+                let gain = if taxon.imagenet.is_empty() { fusion.detector_only_gain } else { fusion.exact_gain };
+                return Some((index, gain));
+            }
+            clade.is_some_and(|clade| taxon.lineage.contains(clade)).then_some((index, fusion.clade_gain))
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct LabelRow {
+    taxon: usize,
+    common_name: String,
+    scientific_name: String,
+    rank: Rank,
+    class: String,
+    order: String,
+    family: String,
+    genus: String,
+    imagenet: String,
+    coco: String,
+}
+
+#[derive(Deserialize)]
+struct GroupRow {
+    coco: usize,
+    name: String,
+    category: String,
+    clade: String,
+}
+
+#[derive(Deserialize)]
+struct CladeRow {
+    scientific_name: String,
+    common_name: String,
+}
+
+fn read_taxa(path: &Path) -> Result<Vec<Taxon>> {
+    let rows: Vec<LabelRow> = read_csv(path)?;
+    rows.into_iter()
+        .enumerate()
+        .map(|(index, row)| {
+            let bad = |reason: String| Error::ModelFolder { path: path.to_owned(), reason };
+            if row.taxon != index {
+                return Err(bad(format!(
+                    "taxon {} stands in row {index}; the rows must be numbered from 0",
+                    row.taxon
+                )));
+            }
+            let numbers = |text: &str, limit: usize| {
+                text.split_whitespace()
+                    .map(|number| match number.parse::<usize>() {
+                        Ok(class) if class < limit => Ok(class),
+                        _ => Err(bad(format!("taxon {index}: {number} is no class index below {limit}"))),
+                    })
+                    .collect::<Result<Vec<usize>>>()
+            };
+            let imagenet = numbers(&row.imagenet, IMAGENET_CLASSES)?;
+            let coco = numbers(&row.coco, crate::nms::COCO_CLASSES)?.first().copied();
+            let mut lineage = vec![row.class, row.order, row.family, row.genus];
+            if row.rank == Rank::Species {
+                lineage.push(row.scientific_name.clone());
+            }
+            lineage.truncate(row.rank as usize + 1);
+            if lineage.last() != Some(&row.scientific_name) || lineage.iter().any(String::is_empty) {
+                return Err(bad(format!("taxon {index} ({}) lacks a name in its lineage", row.scientific_name)));
+            }
+            Ok(Taxon {
+                common_name: row.common_name,
+                scientific_name: row.scientific_name,
+                rank: row.rank,
+                lineage,
+                imagenet,
+                coco,
+            })
+        })
+        .collect()
+}
+
+fn read_groups(path: &Path) -> Result<HashMap<usize, CocoGroup>> {
+    let rows: Vec<GroupRow> = read_csv(path)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let category = match row.category.as_str() {
+                "animal" => Some(Category::Animal),
+                "person" => Some(Category::Person),
+                "vehicle" => Some(Category::Vehicle),
+                _ => None,
+            };
+            let clade = (!row.clade.is_empty()).then_some(row.clade);
+            (row.coco, CocoGroup { name: row.name, category, clade })
+        })
+        .collect())
+}
+
+fn read_clades(path: &Path) -> Result<HashMap<String, String>> {
+    let rows: Vec<CladeRow> = read_csv(path)?;
+    Ok(rows.into_iter().map(|row| (row.scientific_name, row.common_name)).collect())
+}
+
+fn read_csv<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Vec<T>> {
+    let bad = |error: csv::Error| Error::ModelFolder { path: path.to_owned(), reason: error.to_string() };
+    let mut reader = csv::Reader::from_path(path).map_err(bad)?;
+    reader.deserialize().map(|row| row.map_err(bad)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taxon(name: &str, lineage: &[&str], imagenet: &[usize], coco: Option<usize>) -> Taxon {
+        Taxon {
+            common_name: name.to_owned(),
+            scientific_name: (*lineage.last().unwrap_or(&"")).to_owned(),
+            rank: Rank::ALL[lineage.len() - 1],
+            lineage: lineage.iter().map(|&n| n.to_owned()).collect(),
+            imagenet: imagenet.to_vec(),
+            coco,
+        }
+    }
+
+    fn small() -> Taxonomy {
+        let taxa = vec![
+            taxon("jaguar", &["Mammalia", "Carnivora", "Felidae", "Panthera", "Panthera onca"], &[0], None),
+            taxon("leopard", &["Mammalia", "Carnivora", "Felidae", "Panthera", "Panthera pardus"], &[1], None),
+            taxon("grey wolf", &["Mammalia", "Carnivora", "Canidae", "Canis", "Canis lupus"], &[2], None),
+            taxon("giraffe", &["Mammalia", "Artiodactyla", "Giraffidae", "Giraffa"], &[], Some(25)),
+            taxon(
+                "ostrich",
+                &["Aves", "Struthioniformes", "Struthionidae", "Struthio", "Struthio camelus"],
+                &[3],
+                None,
+            ),
+        ];
+        let group = |name: &str, clade: &str| CocoGroup {
+            name: name.to_owned(),
+            category: Some(Category::Animal),
+            clade: Some(clade.to_owned()),
+        };
+        let groups = HashMap::from([(16, group("bird", "Aves")), (25, group("giraffe", "Giraffidae"))]);
+        let names = HashMap::from([("Panthera".to_owned(), "big cat".to_owned())]);
+        Taxonomy::new(taxa, groups, names, FusionOptions::default())
+    }
+
+    #[test]
+    fn two_species_of_a_genus_give_the_genus() {
+        let answer = small().roll_up(&[0.5, 0.45, 0.03, 0.01, 0.01], 0.7);
+        assert_eq!(answer.scientific_name.as_deref(), Some("Panthera"));
+        assert_eq!(answer.common_name.as_deref(), Some("big cat"));
+        assert_eq!(answer.rank, Some(Rank::Genus));
+        assert_eq!(answer.lineage, "Mammalia;Carnivora;Felidae;Panthera");
+    }
+
+    #[test]
+    fn a_clear_species_stays_a_species() {
+        let answer = small().roll_up(&[0.9, 0.05, 0.03, 0.01, 0.01], 0.7);
+        assert_eq!(answer.scientific_name.as_deref(), Some("Panthera onca"));
+        assert_eq!(answer.rank, Some(Rank::Species));
+    }
+
+    #[test]
+    fn two_families_of_an_order_give_the_order() {
+        let answer = small().roll_up(&[0.3, 0.15, 0.5, 0.03, 0.02], 0.7);
+        assert_eq!((answer.scientific_name.as_deref(), answer.rank), (Some("Carnivora"), Some(Rank::Order)));
+    }
+
+    #[test]
+    fn evidence_split_among_classes_is_only_an_animal() {
+        let answer = small().roll_up(&[0.3, 0.1, 0.1, 0.0, 0.5], 0.7);
+        assert_eq!((answer.common_name, answer.rank), (None, None));
+    }
+
+    #[test]
+    fn the_giraffe_is_known_to_the_detector_alone() {
+        let taxonomy = small();
+        let mut embedder = vec![0.0; IMAGENET_CLASSES];
+        embedder[..4].copy_from_slice(&[0.03, 0.16, 0.02, 0.02]);
+        let mut scores = [0.0; 10];
+        scores[25 - 16] = 0.98;
+        let evidence = taxonomy.fuse(&embedder, &scores);
+        let probabilities: Vec<f32> = evidence.log_probabilities.iter().map(|l| l.exp()).collect();
+        assert_eq!(taxonomy.roll_up(&probabilities, 0.7).common_name.as_deref(), Some("giraffe"));
+        assert!((probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_bird_called_by_the_detector_does_not_hide_a_clear_jaguar() {
+        let taxonomy = small();
+        let mut embedder = vec![0.0; IMAGENET_CLASSES];
+        embedder[..4].copy_from_slice(&[0.8, 0.1, 0.001, 0.001]);
+        let mut scores = [0.0; 10];
+        scores[0] = 0.88;
+        let evidence = taxonomy.fuse(&embedder, &scores);
+        let probabilities: Vec<f32> = evidence.log_probabilities.iter().map(|l| l.exp()).collect();
+        assert_eq!(taxonomy.roll_up(&probabilities, 0.7).common_name.as_deref(), Some("jaguar"));
+    }
+}
