@@ -1,0 +1,85 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use platform::config::Config;
+
+use crate::config::ConfigCommand;
+use crate::error::Result;
+use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs};
+
+const EXAMPLES: &str = "Examples:
+  safari detect data-samples/savanna-waterhole --annotate boxes
+  safari run dags/detect.yaml --param source=data-samples
+  safari run dags/detect.yaml --param source=s3://camera-traps/2026
+  safari sql \"select species, count(*) as n from observations group by species order by n desc\"
+  safari export --format megadetector --output detections.json";
+
+/// Finds wild animals in camera-trap photographs and videos, and answers questions about them.
+#[derive(Debug, Parser)]
+#[command(name = "safari", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Configuration file [default: safari.toml, if it is there]
+    #[arg(long, global = true, value_name = "FILE", env = "SAFARI_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder for state, tables and reports [default: safari-home]
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Model folder [default: the one shipped with safari]
+    #[arg(long, global = true, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Any setting of `safari config show`, such as --set detector.threshold=0.4
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a DAG to its end; started again after a crash, it goes on where it was
+    Run(RunArgs),
+    /// Look at files right away: print boxes and species, draw them with --annotate
+    Detect(DetectArgs),
+    /// Ask the tables media, detections and observations
+    Sql(SqlArgs),
+    /// Write the tables in an exchange format
+    Export(ExportArgs),
+    /// Show settings and where each comes from
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Args {
+    /// The configuration of file, environment and flags.
+    pub(crate) fn configuration(&self) -> Result<Config> {
+        let mut flags: Vec<(String, String)> = Vec::new();
+        for setting in &self.set {
+            flags.push(name_and_value(setting)?);
+        }
+        let mut path = |key: &str, value: &Option<PathBuf>| {
+            if let Some(value) = value {
+                flags.push((key.to_owned(), value.to_string_lossy().into_owned()));
+            }
+        };
+        path("home", &self.home);
+        path("model", &self.model);
+        Ok(Config::load(self.config.as_deref(), &flags)?)
+    }
+}
+
+/// Splits `name=value`.
+pub(crate) fn name_and_value(text: &str) -> Result<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(crate::error::Error::Param(text.to_owned())),
+    }
+}

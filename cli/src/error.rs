@@ -1,0 +1,65 @@
+//! What ends the program with exit code 1.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// The one message that a failed command prints.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// Configuration, state database or object store.
+    #[error(transparent)]
+    Platform(#[from] platform::Error),
+    /// The DAG file, its parameters, or the state of a run.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::Error),
+    /// The tables.
+    #[error(transparent)]
+    Lake(#[from] lake::Error),
+    /// A job's services.
+    #[error(transparent)]
+    Jobs(#[from] jobs::Error),
+    /// The model or a picture.
+    #[error(transparent)]
+    Detector(#[from] detector::Error),
+    /// A `--param` without an equals sign.
+    #[error("--param {0}: write it as name=value")]
+    Param(String),
+    /// A path on the command line that does not exist.
+    #[error("{0}: there is no such file or folder")]
+    MissingPath(PathBuf),
+    /// A run ended with a failed task.
+    #[error("{0}")]
+    RunFailed(String),
+    /// Output cannot be written.
+    #[error("{path} cannot be written: {source}")]
+    Write {
+        /// The file, or standard output.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// The program's threads cannot be started.
+    #[error("the program's threads cannot be started: {0}")]
+    Runtime(io::Error),
+}
+
+impl Error {
+    /// An [`Error::Write`] about `path`.
+    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Write { path, source }
+    }
+
+    /// True if the reader of standard output has gone.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        match self {
+            Self::Write { source, .. } | Self::Lake(lake::Error::Output(source)) => {
+                source.kind() == io::ErrorKind::BrokenPipe
+            }
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! The `safari` program: a subcommand for each role. It wires the crates together and holds no logic of its own.
+
+mod args;
+mod config;
+mod detect;
+mod error;
+mod export;
+mod progress;
+mod run;
+mod sql;
+mod summary;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use tokio::runtime::Runtime;
+
+use args::{Args, Command};
+use error::{Error, Result};
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match execute(args) {
+        Ok(code) => code,
+        // A reader that has seen enough (`safari sql … | head`) is no error.
+        Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(args: Args) -> Result<ExitCode> {
+    if let Command::Completions { shell } = args.command {
+        clap_complete::generate(shell, &mut Args::command(), "safari", &mut std::io::stdout());
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Command::Config { command: config::ConfigCommand::Sample } = args.command {
+        return config::sample();
+    }
+    let configuration = args.configuration()?;
+    progress::start_logging(&configuration.log.level)?;
+    let runtime = Runtime::new().map_err(Error::Runtime)?;
+    runtime.block_on(async {
+        match args.command {
+            Command::Run(run) => run::run(run, configuration).await,
+            Command::Detect(detect) => detect::detect(detect, configuration).await,
+            Command::Sql(query) => sql::sql(query, &configuration).await,
+            Command::Export(options) => export::export(options, &configuration).await,
+            Command::Config { .. } => config::show(&configuration),
+            Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+        }
+    })
+}

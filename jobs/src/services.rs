@@ -1,0 +1,114 @@
+//! What the jobs of one process share.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use detector::device::{self, DeviceChoice};
+use detector::engine::{Engine, EngineOptions};
+use detector::model::{self, Model, ModelVersion};
+use lake::Lake;
+use platform::config::{Config, Device};
+use tokio::sync::OnceCell;
+use tracing::info;
+
+use crate::Result;
+
+/// The configuration, the lake and the engine; the last two are opened when first needed.
+#[derive(Debug)]
+pub struct Services {
+    config: Config,
+    lake: OnceCell<Lake>,
+    engine: OnceCell<Engine>,
+    version: OnceCell<ModelVersion>,
+}
+
+impl Services {
+    /// Services for a configuration; opens nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self { config, lake: OnceCell::new(), engine: OnceCell::new(), version: OnceCell::new() }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The tables.
+    pub async fn lake(&self) -> Result<&Lake> {
+        Ok(self.lake.get_or_try_init(|| async { Lake::open(&self.config.lake_url()).await }).await?)
+    }
+
+    /// The engine with the configured model; loading takes about half a second, once.
+    pub async fn engine(&self) -> Result<&Engine> {
+        self.engine
+            .get_or_try_init(|| async {
+                let config = self.config.clone();
+                let load = tokio::task::spawn_blocking(move || start_engine(&config));
+                Ok(load.await.map_err(|_| detector::Error::Stopped)??)
+            })
+            .await
+    }
+
+    /// Name and content of the configured model, without loading it.
+    pub async fn model_version(&self) -> Result<&ModelVersion> {
+        self.version
+            .get_or_try_init(|| async {
+                let configured = self.config.model.clone();
+                let read = tokio::task::spawn_blocking(move || model::version(&model::locate(configured.as_deref())?));
+                Ok(read.await.map_err(|_| detector::Error::Stopped)??)
+            })
+            .await
+    }
+}
+
+/// Options of the engine as the configuration has them.
+pub fn engine_options(config: &Config) -> EngineOptions {
+    let mut options =
+        EngineOptions { threads: config.detector.threads, batch: config.detector.batch, ..EngineOptions::default() };
+    options.limits.max_pixels = config.detector.max_pixels;
+    options.limits.max_bytes = config.detector.max_bytes;
+    options.video.frames_per_second = config.detector.video_fps;
+    options.video.max_frames = config.detector.video_max_frames;
+    options.look.nms.threshold = config.detector.threshold;
+    options
+}
+
+/// The configured device.
+pub fn configured_device(config: &Config) -> detector::Result<detector::device::Device> {
+    let choice = match config.detector.device {
+        Device::Auto => DeviceChoice::Auto,
+        Device::Cpu => DeviceChoice::Cpu,
+        Device::Cuda => DeviceChoice::Cuda,
+    };
+    device::choose(choice, config.detector.cuda_dir.as_deref())
+}
+
+fn start_engine(config: &Config) -> detector::Result<Engine> {
+    let began = Instant::now();
+    let folder = model::locate(config.model.as_deref())?;
+    let model = Model::load(&folder, configured_device(config)?)?;
+    info!(model = %model.version(), folder = %folder.display(), seconds = began.elapsed().as_secs_f32(), "model loaded");
+    Engine::start(Arc::new(model), engine_options(config))
+}
+
+/// Checks the keys of a task's `with`: all known, all required ones there. Values may be templates still.
+pub(crate) fn check_with(
+    with: &serde_json::Value,
+    known: &[&str],
+    required: &[&str],
+) -> std::result::Result<(), String> {
+    let empty = serde_json::Map::new();
+    let given = match with {
+        serde_json::Value::Object(given) => given,
+        serde_json::Value::Null => &empty,
+        _ => return Err("`with` must be a mapping".to_owned()),
+    };
+    if let Some(key) = given.keys().find(|key| !known.contains(&key.as_str())) {
+        let near = platform::names::did_you_mean(key, known.iter().copied());
+        return Err(format!("unknown key `{key}` in `with`{near}"));
+    }
+    match required.iter().find(|key| !given.contains_key(**key)) {
+        Some(key) => Err(format!("`with` lacks the key `{key}`")),
+        None => Ok(()),
+    }
+}
