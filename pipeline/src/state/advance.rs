@@ -110,12 +110,7 @@ async fn let_go(
 }
 
 /// The state of a task as a whole; what ended in this transaction is known without asking.
-async fn state_of(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
-    task: &str,
-    changes: &[Change],
-) -> Result<TaskState> {
+async fn state_of(connection: &mut SqliteConnection, plan: &Plan, task: &str, changes: &[Change]) -> Result<TaskState> {
     let own = plan.dag.position(task);
     let ended = changes.iter().find_map(|change| match change {
         Change::TaskEnded { position, state, .. } if Some(*position) == own => Some(*state),

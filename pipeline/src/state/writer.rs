@@ -42,7 +42,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(pool: SqlitePool) -> Self {
         let (queue, waiting) = mpsc::channel(1024);
-        tokio::spawn(serve(pool, waiting));
+        let runtime = tokio::runtime::Handle::current();
+        // A thread of its own: its turns come in time however busy the runtime's workers are.
+        let thread = std::thread::Builder::new().name("state writer".to_string());
+        if let Err(error) = thread.spawn(move || runtime.block_on(serve(pool, waiting))) {
+            // Every write now answers that the writer is gone.
+            tracing::error!(%error, "no thread for the state writer");
+        }
         Self { queue }
     }
 

@@ -1,0 +1,29 @@
+# The commands of daily work. `make demo` and `make test` need nothing set by hand.
+# Every build is of the whole workspace: another selection of crates changes features and compiles dependencies again.
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SAFARI := $(TARGET)/debug/safari
+HOME_DIR ?= safari-home
+
+.PHONY: demo setup test check fmt
+
+setup:
+	@scripts/setup
+
+demo: setup
+	@cargo build --workspace --quiet
+	@$(SAFARI) --home $(HOME_DIR) run dags/detect.yaml --param source=data-samples
+
+test:
+	@scripts/setup --test
+	cargo test --workspace
+
+check:
+	@scripts/setup
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	scripts/deny
+
+fmt:
+	cargo fmt --all
