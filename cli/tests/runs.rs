@@ -90,8 +90,17 @@ fn broken_files_become_rows_and_the_run_goes_on() {
     let source = root().join("e2e/assets/bad-media");
     let said = succeed(detect(home.path(), &source.display().to_string()));
     assert!(said.contains("succeeded with failures"), "{said}");
-    for file in ["truncated.jpg", "corrupt.jpg", "bomb.png", "bomb.jpg", "empty.jpg", "notes.jpg", "zeros.jpg", "cut.png", "broken.mp4"]
-    {
+    for file in [
+        "truncated.jpg",
+        "corrupt.jpg",
+        "bomb.png",
+        "bomb.jpg",
+        "empty.jpg",
+        "notes.jpg",
+        "zeros.jpg",
+        "cut.png",
+        "broken.mp4",
+    ] {
         let query = format!("select failure, category from media where uri like '%/{file}'");
         let rows = sql(home.path(), &query);
         assert_eq!(rows.len(), 1, "{file}");
@@ -178,8 +187,9 @@ fn the_export_and_the_quick_look_agree_with_the_tables() {
 
     let drawn = home.path().join("drawn");
     let picture = "data-samples/savanna-waterhole/giraffe.jpg";
-    let output =
-        safari(home.path(), &["detect", picture, "--json", "--annotate", &drawn.display().to_string()]).output().unwrap();
+    let output = safari(home.path(), &["detect", picture, "--json", "--annotate", &drawn.display().to_string()])
+        .output()
+        .unwrap();
     let look: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(look["detections"][0]["species"], "giraffe");
     assert!(fs::metadata(drawn.join("giraffe.jpg")).unwrap().len() > 10_000);

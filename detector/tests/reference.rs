@@ -41,8 +41,7 @@ fn boxes_and_scores_are_those_of_the_independent_reading() {
         let bytes = fs::read(shared.join("media").join(&file)).unwrap();
         let picture =
             decode(&bytes, MediaType::Jpeg, Orientation::Upright, u32::MAX, &DecodeLimits::default()).unwrap();
-        let seen =
-            look_at(&model.networks, &model.taxonomy, &mut Preprocessor::new(), &picture, &options).unwrap();
+        let seen = look_at(&model.networks, &model.taxonomy, &mut Preprocessor::new(), &picture, &options).unwrap();
         let animals: Vec<_> = seen.iter().filter(|s| s.scored.category == Category::Animal).collect();
         let expected: Vec<_> = expected.iter().filter(|reading| reading.score > 0.0).collect();
         assert_eq!(animals.len(), expected.len(), "{file}");
