@@ -198,7 +198,7 @@ fn the_export_and_the_quick_look_agree_with_the_tables() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_is_a_source_and_its_faults_are_told() {
     let server = e2e::seaweedfs::Server::start().await.unwrap();
-    let store = server.bucket("camera-traps").await;
+    let store = server.bucket("camera-traps").await.unwrap();
     for name in ["giraffe.jpg"] {
         let bytes = fs::read(root().join("data-samples/savanna-waterhole").join(name)).unwrap();
         store.put(&format!("2026/savanna/{name}"), bytes.into()).await.unwrap();

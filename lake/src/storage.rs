@@ -49,8 +49,8 @@ pub(crate) async fn open(url: &str, access: Option<&AwsAccess>) -> Result<Storag
     let location = Location::parse(url)?;
     match (&location, access) {
         (Location::Local(path), _) => folder::open(path),
-        (Location::S3 { bucket, .. }, Some(access)) => s3::open(&location, bucket, access).await,
-        (Location::S3 { bucket, .. }, None) => s3::open(&location, bucket, &aws_credentials().await?).await,
+        (Location::S3 { .. }, Some(access)) => s3::open(&location, access).await,
+        (Location::S3 { .. }, None) => s3::open(&location, &aws_credentials().await?).await,
     }
 }
 

@@ -57,6 +57,8 @@ pub struct FramePlan {
     pub size: f64,
     /// Factor on the size since the burst's mean.
     pub growth: f64,
+    /// Width of the animal as it turns away, as a share of its width from the side.
+    pub narrowing: f64,
     /// Mirrors the animal.
     pub turned: bool,
     /// Turn of the animal in degrees.
@@ -100,35 +102,24 @@ impl Process {
 /// Draws a burst.
 pub fn plan(rng: &mut ChaCha8Rng) -> Plan {
     let light = match rng.random::<f64>() {
-        x if x < 0.5 => Light::Day,
-        x if x < 0.75 => Light::Dusk,
+        x if x < 0.6 => Light::Day,
+        x if x < 0.8 => Light::Dusk,
         _ => Light::Infrared,
     };
     let base_dark = match light {
         Light::Day => 0.0,
-        Light::Dusk => 0.8,
-        Light::Infrared => 0.5,
-    } + 0.5 * normal(rng).abs();
-    let base_blur = 0.6 * normal(rng);
-    let base_cover = 0.6 * normal(rng);
-    let base_focus = 0.4 * normal(rng).abs();
-    let base_size = 0.5 * (0.35 * normal(rng)).exp();
-    let base_place = (rng.random_range(-0.3..0.3), rng.random_range(-0.15..0.2));
+        Light::Dusk => 0.5,
+        Light::Infrared => 0.3,
+    } + 0.3 * normal(rng).abs();
+    let base_blur = 0.3 * normal(rng);
+    let base_cover = 0.3 * normal(rng);
+    let base_focus = 0.2 * normal(rng).abs();
+    let base_size = 0.55 * (0.25 * normal(rng)).exp();
+    let base_place = (rng.random_range(-0.2..0.2), rng.random_range(-0.1..0.15));
     let mirrored = rng.random_bool(0.5);
     // Memory of each process in seconds, from a passing blur to the light of the hour.
-    let [
-        mut here,
-        mut blur,
-        mut cover,
-        mut cover_place,
-        mut lit,
-        mut focus,
-        mut across,
-        mut up,
-        mut size,
-        mut turn,
-        mut tilt,
-    ] = [12.0, 3.0, 8.0, 15.0, 40.0, 30.0, 12.0, 25.0, 25.0, 15.0, 20.0].map(|seconds| Process::new(rng, seconds));
+    let [mut here, mut blur, mut cover, mut cover_place, mut lit, mut focus, mut across, mut up, mut size, mut turn, mut tilt, mut aside] =
+        [12.0, 3.0, 6.0, 10.0, 15.0, 20.0, 8.0, 15.0, 12.0, 15.0, 20.0, 6.0].map(|seconds| Process::new(rng, seconds));
     let mut frames = Vec::new();
     let mut last = None;
     for seconds in times(rng) {
@@ -136,23 +127,24 @@ pub fn plan(rng: &mut ChaCha8Rng) -> Plan {
         last = Some(seconds);
         let mut at = |process: &mut Process| process.after(rng, gap);
         let (light_now, drift) = (at(&mut lit), (at(&mut across), at(&mut up)));
-        let growth = (0.25 * at(&mut size)).exp();
-        let glare_from = if light == Light::Infrared { 1.5 } else { 2.0 };
+        let growth = (0.4 * at(&mut size)).exp();
+        let glare_from = if light == Light::Infrared { 1.2 } else { 1.8 };
         frames.push(FramePlan {
             seconds,
             present: at(&mut here) < 1.05,
-            place: (base_place.0 + 0.22 * drift.0, base_place.1 + 0.08 * drift.1),
+            place: (base_place.0 + 0.3 * drift.0, base_place.1 + 0.1 * drift.1),
             size: base_size * growth,
             growth,
+            narrowing: 1.0 - 0.55 * (at(&mut aside) - 0.4).clamp(0.0, 1.0),
             turned: mirrored ^ (at(&mut turn) > 1.0),
-            tilt: 4.0 * at(&mut tilt),
+            tilt: 5.0 * at(&mut tilt),
             drift,
-            blur: (12.0 * (at(&mut blur) + base_blur - 0.5).max(0.0)) as f32,
-            cover: 0.4 * (at(&mut cover) + base_cover - 0.6).max(0.0),
+            blur: (14.0 * (at(&mut blur) + base_blur - 0.4).max(0.0)) as f32,
+            cover: 0.5 * (at(&mut cover) + base_cover - 0.4).max(0.0),
             cover_place: at(&mut cover_place),
-            dark: (base_dark + 0.6 * light_now).max(0.0) as f32,
-            glare: (1.2 * (light_now - glare_from).max(0.0)) as f32,
-            defocus: (1.6 * (base_focus + 1.8 * (at(&mut focus) - 0.9).max(0.0))) as f32,
+            dark: (base_dark + 0.8 * light_now).max(0.0) as f32,
+            glare: (1.2 * (-light_now - glare_from).max(0.0)) as f32,
+            defocus: (1.6 * (base_focus + 2.0 * (at(&mut focus) - 0.7).max(0.0))) as f32,
             shake: (0.01 * normal(rng), 0.01 * normal(rng)),
         });
     }
@@ -164,7 +156,7 @@ pub fn plan(rng: &mut ChaCha8Rng) -> Plan {
         light,
         angle: rng.random_range(0.0..std::f32::consts::PI),
         quality: rng.random_range(35..92),
-        zoom: rng.random_range(0.45..1.0),
+        zoom: rng.random_range(0.6..1.0),
         mirrored,
         frames,
     }

@@ -155,10 +155,10 @@ fn pan(photograph: &RgbImage, plan: &Plan, frame: &FramePlan) -> RgbImage {
     let (full_width, full_height) = (f64::from(photograph.width()), f64::from(photograph.height()));
     let aspect = f64::from(WIDTH) / f64::from(HEIGHT);
     let zoom = (plan.zoom / frame.growth).clamp(0.3, 1.0);
-    let width = full_width.min(full_height * aspect) * zoom;
-    let height = width / aspect;
+    let height = full_height.min(full_width / aspect) * zoom;
+    let width = (height * aspect / frame.narrowing).min(full_width);
     let reach = 0.6 + (1.0 - zoom);
-    let middle = (full_width * (0.5 + 0.22 * reach * frame.drift.0), full_height * (0.5 + 0.1 * reach * frame.drift.1));
+    let middle = (full_width * (0.5 + 0.25 * reach * frame.drift.0), full_height * (0.5 + 0.1 * reach * frame.drift.1));
     let left = (middle.0 - width / 2.0).clamp(0.0, (full_width - width).max(0.0));
     let top = (middle.1 - height / 2.0).clamp(0.0, (full_height - height).max(0.0));
     resize_rgb(photograph, (left, top, width, height), (WIDTH, HEIGHT))
@@ -174,7 +174,7 @@ fn draw_animal(canvas: &mut RgbImage, cutout: &RgbaImage, frame: &FramePlan) -> 
     // A small cut-out blown up would be a blur of its own.
     scale = scale.min(2.2);
     let middle = (f64::from(WIDTH) * (0.5 + frame.place.0), f64::from(HEIGHT) * (0.55 + frame.place.1));
-    let sprite = resize_rgba(cutout, scale);
+    let sprite = resize_rgba(cutout, (scale * frame.narrowing, scale));
     draw(canvas, &sprite, middle, frame.tilt, frame.turned)
 }
 
@@ -182,7 +182,8 @@ fn draw_cover(canvas: &mut RgbImage, cover: &RgbaImage, animal: [f64; 4], frame:
     let [left, _, right, bottom] = animal;
     let (width, height) = (right - left, bottom - animal[1]);
     let tall = (height * (1.0 + frame.cover)).clamp(20.0, 1.6 * f64::from(HEIGHT));
-    let sprite = resize_rgba(cover, tall / f64::from(cover.height()));
+    let cover_scale = tall / f64::from(cover.height());
+    let sprite = resize_rgba(cover, (cover_scale, cover_scale));
     let across = (left + right) / 2.0 + 0.25 * frame.cover_place * width;
     // Little cover stands low before the animal; much of it stands as tall as the animal.
     let rise = if frame.cover > 0.3 { 0.0 } else { 0.3 * height };
@@ -340,9 +341,9 @@ fn resize_rgb(picture: &RgbImage, part: (f64, f64, f64, f64), size: (u32, u32)) 
     RgbImage::from_raw(size.0, size.1, pixels).unwrap_or_else(|| RgbImage::new(size.0, size.1))
 }
 
-fn resize_rgba(picture: &RgbaImage, scale: f64) -> RgbaImage {
+fn resize_rgba(picture: &RgbaImage, scale: (f64, f64)) -> RgbaImage {
     let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
-    let size = (((width * scale) as u32).max(8), ((height * scale) as u32).max(8));
+    let size = (((width * scale.0) as u32).max(8), ((height * scale.1) as u32).max(8));
     let pixels = resize(picture.as_raw(), picture.dimensions(), PixelType::U8x4, (0.0, 0.0, width, height), size);
     RgbaImage::from_raw(size.0, size.1, pixels).unwrap_or_else(|| RgbaImage::new(size.0, size.1))
 }

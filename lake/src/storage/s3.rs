@@ -16,8 +16,11 @@ use crate::error::{Result, storage_error};
 /// How long a request is tried again before it fails.
 const RETRY_FOR: Duration = Duration::from_secs(60);
 
-/// Opens `location`, which is in `bucket`; one request shows whether the bucket is there and can be entered.
-pub(super) async fn open(location: &Location, bucket: &str, access: &AwsAccess) -> Result<Storage> {
+/// Opens `location`, which is in a bucket; one request shows whether the bucket is there and can be entered.
+pub(super) async fn open(location: &Location, access: &AwsAccess) -> Result<Storage> {
+    let Location::S3 { bucket, prefix } = location else {
+        return Err(unusable(&location.to_string(), "it is not in a bucket"));
+    };
     open_with(location, access).await?;
     let place = location.to_string();
     let retries = RetryConfig { retry_timeout: RETRY_FOR, ..RetryConfig::default() };
@@ -38,10 +41,17 @@ pub(super) async fn open(location: &Location, bucket: &str, access: &AwsAccess) 
     let store = builder
         .build()
         .map_err(|error| storage_error(&place, &error).unwrap_or_else(|| unusable(&place, &error.to_string())))?;
-    let url = Url::parse(&format!("{}/", place.trim_end_matches('/')))
-        .map_err(|error| unusable(&place, &error.to_string()))?;
+    let url =
+        folder_url(bucket, prefix).ok_or_else(|| unusable(&place, "the bucket's name cannot be part of a URL"))?;
     let prefix = Path::from_url_path(url.path()).map_err(|error| unusable(&place, &error.to_string()))?;
     Ok(Storage::new(url, prefix, Arc::new(store)))
+}
+
+/// `s3://bucket/prefix/` with whatever is special in URLs escaped.
+fn folder_url(bucket: &str, prefix: &str) -> Option<Url> {
+    let mut url = Url::parse(&format!("s3://{bucket}/")).ok()?;
+    url.path_segments_mut().ok()?.pop_if_empty().extend(prefix.split('/').filter(|part| !part.is_empty())).push("");
+    Some(url)
 }
 
 /// Asks the platform for each request, so that keys of roles are renewed before they expire.

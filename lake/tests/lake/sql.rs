@@ -11,7 +11,7 @@ async fn a_lake_without_tables_answers_with_nothing() {
     for table in ["media", "detections", "observations"] {
         assert_eq!(number(&lake, &format!("select count(*) from {table}")).await, 0);
     }
-    assert_eq!(number(&lake, "select count(*) from detections where top5[1].confidence > 0.5").await, 0);
+    assert_eq!(number(&lake, "select count(*) from detections where top5[1]['confidence'] > 0.5").await, 0);
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "reading creates nothing");
 }
 
@@ -27,7 +27,7 @@ async fn questions_of_the_field_can_be_asked() {
         ("select count(*) from detections where date_part('hour', captured_at) = 22", 4),
         ("select count(*) from detections where detected_date = '2024-06-01'", 4),
         ("select count(*) from media m join detections d on m.processed_date = d.detected_date", 24),
-        ("select count(*) from detections where top5[2].species = 'leopard'", 4),
+        ("select count(*) from detections where top5[2]['species'] = 'leopard'", 4),
         ("select count(*) from (select unnest(top5) from detections)", 12),
         ("select count(*) from information_schema.columns where table_name = 'media'", 24),
         ("with a as (select species, count(*) n from observations group by species) select n from a", 4),
@@ -86,8 +86,8 @@ async fn mistakes_are_answered_with_the_nearest_name() {
     );
     let syntax = message(&lake, "selct 1").await;
     assert!(syntax.starts_with("the query cannot be parsed: "), "{syntax}");
-    let function = message(&lake, "select cuont(*) from media").await;
-    assert!(function.starts_with("the query cannot be run: ") && function.contains("count"), "{function}");
+    let function = message(&lake, "select uper(uri) from media").await;
+    assert!(function.starts_with("the query cannot be run: ") && function.contains("'upper'"), "{function}");
     for query in ["", "   ", ";", "select", "select 1 from", "select * from media where uri > 5 +", "select 'a"] {
         let error = message(&lake, query).await;
         assert!(!error.contains('\n') && !error.is_empty(), "{query}: {error}");

@@ -98,6 +98,15 @@ impl Flights {
     }
 }
 
+/// Whoever stops driving, even by dropping the future, stops its jobs.
+impl Drop for Flights {
+    fn drop(&mut self) {
+        for flight in self.by_attempt.values() {
+            flight.cancel.send_replace(true);
+        }
+    }
+}
+
 impl Flight {
     fn tell(&mut self, why: Stop, grace: Duration) {
         if self.stop.is_none() {

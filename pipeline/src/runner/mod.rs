@@ -123,7 +123,7 @@ impl Runner {
     }
 
     /// Stops driving: running jobs are told to stop, `drive` returns [`Error::Interrupted`], and the run can go on
-    /// later. Jobs that do not stop within the grace time are left behind.
+    /// later. Jobs that do not stop within the grace time are left behind. This runner drives nothing afterwards.
     pub fn interrupt(&self) {
         self.interrupt.send_replace(true);
     }
@@ -168,7 +168,7 @@ impl Runner {
     }
 
     /// Drives a run to its end. A run whose tasks failed is an outcome, not an error; an error means that the run could
-    /// not be driven on, and can be resumed.
+    /// not be driven on, and can be resumed. Dropping the future stops its jobs and leaves the run to be resumed too.
     pub async fn drive(&self, run_id: RunId) -> Result<RunOutcome> {
         if let Some(pid) = self.own(run_id)? {
             return Err(Error::RunOwned { run: run_id, pid });

@@ -19,9 +19,6 @@ mod step;
 mod types;
 mod writer;
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,3 +112,6 @@ async fn migrate(pool: &SqlitePool) -> Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -204,7 +204,7 @@ async fn retries_wait_and_failures_spread() {
 async fn suspects_run_alone_and_five_losses_in_a_row_fail() {
     let world = World::new("dag: d\ntasks:\n  a: {job: x, map: [1, 2, 3]}\n").await;
     for life in 0..2 {
-        let lost = (life > 0).then_some(2).unwrap_or(0);
+        let lost = if life > 0 { 2 } else { 0 };
         let done = world.step(&owner(&format!("life {life}")), 2, Vec::new(), Some(rule(true))).await;
         assert_eq!((done.changes.len(), done.claimed.len()), (lost, 2), "{done:?}");
     }

@@ -310,6 +310,45 @@ async fn an_interrupted_run_goes_on_and_nothing_counts_against_it() {
     assert_eq!(left, ["start.lock"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_drive_stops_its_jobs_and_the_run_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let stopped = Arc::new(AtomicU32::new(0));
+    let hang = {
+        let stopped = stopped.clone();
+        move || {
+            let stopped = stopped.clone();
+            job("hang", move |context: pipeline::JobContext, _| {
+                let stopped = stopped.clone();
+                async move {
+                    if context.attempt > 1 {
+                        return Ok(JobOutput::default());
+                    }
+                    context.cancel.cancelled().await;
+                    stopped.fetch_add(1, Ordering::SeqCst);
+                    Err(JobError::interrupted())
+                }
+            })
+        }
+    };
+    let dag = dag("dag: d\ntasks: {a: {job: hang}, b: {job: hang}}");
+    let params = dag.params(&[]).unwrap();
+    let first = runner(home.path(), [hang()]).await;
+    let start = first.start_or_resume(&dag, &params).await.unwrap();
+    let driving = first.drive(start.run_id());
+    assert!(tokio::time::timeout(Duration::from_millis(300), driving).await.is_err());
+    let began = Instant::now();
+    while stopped.load(Ordering::SeqCst) < 2 {
+        assert!(began.elapsed() < Duration::from_secs(5), "the jobs were not told to stop");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(first);
+    let second = runner(home.path(), [hang()]).await;
+    let again = second.start_or_resume(&dag, &params).await.unwrap();
+    assert_eq!(again, Start::Resumed { run_id: start.run_id(), done_instances: 0 });
+    assert_eq!(second.drive(again.run_id()).await.unwrap().state, RunState::Succeeded);
+}
+
 #[tokio::test]
 async fn a_run_is_resumed_only_for_the_same_text_and_parameters() {
     let home = tempfile::tempdir().unwrap();
