@@ -118,8 +118,20 @@ pub fn plan(rng: &mut ChaCha8Rng) -> Plan {
     let base_place = (rng.random_range(-0.2..0.2), rng.random_range(-0.1..0.15));
     let mirrored = rng.random_bool(0.5);
     // Memory of each process in seconds, from a passing blur to the light of the hour.
-    let [mut here, mut blur, mut cover, mut cover_place, mut lit, mut focus, mut across, mut up, mut size, mut turn, mut tilt, mut aside] =
-        [12.0, 3.0, 6.0, 10.0, 15.0, 20.0, 8.0, 15.0, 12.0, 15.0, 20.0, 6.0].map(|seconds| Process::new(rng, seconds));
+    let [
+        mut here,
+        mut blur,
+        mut cover,
+        mut cover_place,
+        mut lit,
+        mut focus,
+        mut across,
+        mut up,
+        mut size,
+        mut turn,
+        mut tilt,
+        mut aside,
+    ] = [12.0, 3.0, 6.0, 10.0, 15.0, 20.0, 8.0, 15.0, 12.0, 15.0, 20.0, 6.0].map(|seconds| Process::new(rng, seconds));
     let mut frames = Vec::new();
     let mut last = None;
     for seconds in times(rng) {
