@@ -4,8 +4,10 @@ SHELL := /bin/bash
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 SAFARI := $(TARGET)/debug/safari
 HOME_DIR ?= safari-home
+# Section and options of the benchmarks, such as BENCH="job --images 600"; docs/benchmarks.md says more.
+BENCH ?= all
 
-.PHONY: demo setup test check fmt
+.PHONY: demo setup test bench check fmt
 
 setup:
 	@scripts/setup
@@ -16,7 +18,13 @@ demo: setup
 
 test:
 	@scripts/setup --test
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
+
+# Without the Python peer, whose set-up may fail, the rest is measured all the same.
+bench:
+	-@scripts/setup --bench
+	@cargo build --workspace --quiet
+	@$(TARGET)/debug/bench $(BENCH)
 
 check:
 	@scripts/setup

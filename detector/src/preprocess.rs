@@ -1,7 +1,6 @@
 //! Pixels as the networks take them: cut out, resized with an antialiased bilinear filter, RGB bytes in rows.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use resize::{Part, PictureResizer};
 
 use crate::decode::Picture;
 use crate::nms::BoundingBox;
@@ -18,7 +17,7 @@ pub const CROP_MARGIN: f32 = 0.1;
 /// Resizes pictures and crops to the networks' inputs; keeps its buffers between calls.
 #[derive(Default)]
 pub struct Preprocessor {
-    resizer: Resizer,
+    resizer: PictureResizer,
 }
 
 impl Preprocessor {
@@ -44,19 +43,13 @@ impl Preprocessor {
     }
 
     fn resize(&mut self, picture: &Picture, crop: PixelCrop, width: u32, height: u32) -> Vec<u8> {
-        let mut target = Image::new(width, height, PixelType::U8x3);
-        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-            f64::from(crop.left),
-            f64::from(crop.top),
-            f64::from(crop.width),
-            f64::from(crop.height),
-        );
-        let resized = ImageRef::new(picture.width, picture.height, &picture.pixels, PixelType::U8x3)
-            .map_err(|error| error.to_string())
-            .and_then(|source| self.resizer.resize(&source, &mut target, &options).map_err(|error| error.to_string()));
-        // Both fail only for buffers or crops that do not fit the stated size, which `Picture` and `pixel_crop` rule out.
-        debug_assert!(resized.is_ok(), "{resized:?}");
-        target.into_vec()
+        let part = Part {
+            left: f64::from(crop.left),
+            top: f64::from(crop.top),
+            width: f64::from(crop.width),
+            height: f64::from(crop.height),
+        };
+        self.resizer.rgb(&picture.pixels, (picture.width, picture.height), part, (width, height))
     }
 }
 

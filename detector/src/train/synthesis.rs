@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
 use image::{DynamicImage, RgbImage, RgbaImage};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use resize::{Part, PictureResizer};
 
 use super::plan::{FramePlan, Light, Plan, normal, plan};
 use crate::decode::{DecodeLimits, Picture, decode};
@@ -337,37 +336,17 @@ fn open(path: &Path) -> Result<DynamicImage> {
 
 /// The part `left, top, width, height` of a picture at another size.
 fn resize_rgb(picture: &RgbImage, part: (f64, f64, f64, f64), size: (u32, u32)) -> RgbImage {
-    let pixels = resize(picture.as_raw(), picture.dimensions(), PixelType::U8x3, part, size);
+    let (left, top, width, height) = part;
+    let part = Part { left, top, width, height };
+    let pixels = PictureResizer::default().rgb(picture.as_raw(), picture.dimensions(), part, size);
     RgbImage::from_raw(size.0, size.1, pixels).unwrap_or_else(|| RgbImage::new(size.0, size.1))
 }
 
 fn resize_rgba(picture: &RgbaImage, scale: (f64, f64)) -> RgbaImage {
-    let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
-    let size = (((width * scale.0) as u32).max(8), ((height * scale.1) as u32).max(8));
-    let pixels = resize(picture.as_raw(), picture.dimensions(), PixelType::U8x4, (0.0, 0.0, width, height), size);
+    let all = Part::all(picture.dimensions());
+    let size = (((all.width * scale.0) as u32).max(8), ((all.height * scale.1) as u32).max(8));
+    let pixels = PictureResizer::default().rgba(picture.as_raw(), picture.dimensions(), all, size);
     RgbaImage::from_raw(size.0, size.1, pixels).unwrap_or_else(|| RgbaImage::new(size.0, size.1))
-}
-
-fn resize(
-    pixels: &[u8],
-    (width, height): (u32, u32),
-    kind: PixelType,
-    (left, top, part_width, part_height): (f64, f64, f64, f64),
-    size: (u32, u32),
-) -> Vec<u8> {
-    let mut target = Image::new(size.0, size.1, kind);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(
-        left,
-        top,
-        part_width,
-        part_height,
-    );
-    let resized = ImageRef::new(width, height, pixels, kind)
-        .map_err(|error| error.to_string())
-        .and_then(|source| Resizer::new().resize(&source, &mut target, &options).map_err(|error| error.to_string()));
-    // Both fail only for buffers or parts that do not fit the stated size.
-    debug_assert!(resized.is_ok(), "{resized:?}");
-    target.into_vec()
 }
 
 #[cfg(test)]

@@ -1,0 +1,58 @@
+//! What the numbers were measured on.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+/// The machine of a measurement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Machine {
+    /// Name of the processor.
+    pub(crate) processor: String,
+    /// Cores that this process may use.
+    pub(crate) cores: usize,
+    /// Main memory in GiB.
+    pub(crate) memory_gib: f64,
+}
+
+impl Machine {
+    /// This machine.
+    pub(crate) fn here() -> Self {
+        let processor = value("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned());
+        let kilobytes = value("/proc/meminfo", "MemTotal").and_then(|text| leading_number(&text)).unwrap_or(0);
+        Self { processor, cores: cores(), memory_gib: (kilobytes as f64 / 1_048_576.0 * 10.0).round() / 10.0 }
+    }
+}
+
+/// Cores that this process may use.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get())
+}
+
+/// The checked-out commit, with `-dirty` where files differ from it; `unknown` without git.
+pub(crate) fn commit(root: &Path) -> String {
+    let Some(commit) = git(root, &["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };
+    match git(root, &["status", "--porcelain"]) {
+        Some(changes) if changes.is_empty() => commit,
+        _ => format!("{commit}-dirty"),
+    }
+}
+
+/// The number that `text`, such as `123 kB`, begins with.
+pub(crate) fn leading_number(text: &str) -> Option<u64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
+/// What stands behind `key:` in a file of `/proc`.
+pub(crate) fn value(file: &str, key: &str) -> Option<String> {
+    let text = fs::read_to_string(file).ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
+
+fn git(root: &Path, args: &[&str]) -> Option<String> {
+    let output = Command::new("git").current_dir(root).args(args).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}

@@ -1,0 +1,78 @@
+//! Where the benchmark finds what it measures.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Options;
+use crate::error::{Error, Result};
+
+/// The DAG of the whole job.
+const DAG: &str = "dags/detect.yaml";
+
+/// Folders, programs and the size of the measurements.
+#[derive(Debug)]
+pub(crate) struct Workplace {
+    /// The repository's root.
+    pub(crate) root: PathBuf,
+    /// The program that is measured.
+    safari: PathBuf,
+    /// This program, for the bare loop.
+    bench: PathBuf,
+    /// Folder with the original TorchScript files; it may be missing.
+    pub(crate) originals: PathBuf,
+    /// Photographs of the section `job`.
+    pub(crate) images: usize,
+    /// Whether only to see that all works.
+    pub(crate) quick: bool,
+}
+
+impl Workplace {
+    /// Looks for the programs; the working directory is the repository's root.
+    pub(crate) fn find(options: Options) -> Result<Self> {
+        let root = std::env::current_dir().map_err(Error::io("."))?;
+        if !root.join(DAG).exists() {
+            return Err(Error::Missing(format!("{DAG} is not here; run `make bench` in the repository's root")));
+        }
+        let bench = std::env::current_exe().map_err(Error::io("this program"))?;
+        let safari = bench.with_file_name("safari");
+        if !safari.exists() {
+            return Err(Error::Missing(format!("{} is missing; run cargo build --workspace", safari.display())));
+        }
+        let images = options.images.unwrap_or(if options.quick { 60 } else { 300 }).max(1);
+        let originals = root.join(options.originals);
+        Ok(Self { root, safari, bench, originals, images, quick: options.quick })
+    }
+
+    /// `few` with `--quick`, else `many`.
+    pub(crate) fn pick(&self, many: usize, few: usize) -> usize {
+        if self.quick { few } else { many }
+    }
+
+    /// The whole job over `source` with its state, tables and report in `home`.
+    pub(crate) fn whole_job(&self, source: &Path, home: &Path) -> Command {
+        let mut command = self.safari();
+        command.arg("--home").arg(home).args(["run", DAG, "--param"]).arg(format!("source={}", source.display()));
+        command
+    }
+
+    /// `safari detect` of one photograph.
+    pub(crate) fn detect(&self, photograph: &Path) -> Command {
+        let mut command = self.safari();
+        command.arg("detect").arg(photograph);
+        command
+    }
+
+    /// The bare loop over `source`.
+    pub(crate) fn bare_loop(&self, source: &Path) -> Command {
+        let mut command = Command::new(&self.bench);
+        command.current_dir(&self.root).arg("bare").arg(source);
+        command
+    }
+
+    /// Everything is compared on the processor, and with the settings that Safari ships.
+    fn safari(&self) -> Command {
+        let mut command = Command::new(&self.safari);
+        command.current_dir(&self.root).args(["--set", "detector.device=cpu"]);
+        command
+    }
+}
