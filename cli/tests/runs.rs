@@ -23,6 +23,12 @@ fn detect(home: &Path, source: &str) -> Command {
     safari(home, &["run", "dags/detect.yaml", "--param", &format!("source={source}")])
 }
 
+fn detect_with(home: &Path, source: &str, more: &[&str]) -> Command {
+    let mut command = detect(home, source);
+    command.args(more);
+    command
+}
+
 fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
@@ -65,6 +71,38 @@ fn the_demo_finds_animals_and_a_second_run_has_nothing_to_do() {
     let second = succeed(detect(home.path(), &samples()));
     assert!(second.contains(&format!("{media} unchanged")), "{second}");
     assert_eq!(number(home.path(), "select count(*) from media"), media);
+}
+
+#[test]
+fn content_that_is_known_is_not_looked_at_again_under_another_name() {
+    let (home, source) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let giraffe = root().join("data-samples/savanna-waterhole/giraffe.jpg");
+    let first = source.path().join("giraffe.jpg");
+    fs::copy(&giraffe, &first).unwrap();
+    let path = source.path().display().to_string();
+    succeed(detect(home.path(), &path));
+    let boxes = number(home.path(), "select count(*) from observations");
+    assert_eq!(boxes, 2);
+
+    // Touched: another time, the same bytes.
+    let later = std::time::SystemTime::now() + Duration::from_secs(60);
+    fs::File::options().append(true).open(&first).unwrap().set_modified(later).unwrap();
+    let said = succeed(detect(home.path(), &path));
+    assert!(said.contains("0 media to look at, 1 unchanged"), "{said}");
+
+    // Sorted into a folder: a row of its own with the same boxes, and no model was loaded for it.
+    fs::create_dir(source.path().join("north")).unwrap();
+    fs::rename(&first, source.path().join("north/IMG_1.jpg")).unwrap();
+    let said = succeed(detect(home.path(), &path));
+    assert!(said.contains("1 known under another name"), "{said}");
+    assert!(!said.contains("model loaded"), "{said}");
+    let moved = "select count(*) from observations where deployment = 'north' and species = 'giraffe'";
+    assert_eq!(number(home.path(), moved), boxes);
+    assert_eq!(number(home.path(), "select count(distinct media_id) from media"), 1);
+
+    // Asked for, it is looked at again.
+    let said = succeed(detect_with(home.path(), &path, &["--param", "force=true"]));
+    assert!(said.contains("model loaded"), "{said}");
 }
 
 #[test]

@@ -37,6 +37,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// The rows of which a copy was to be made are gone.
+    #[error("{uri} is a copy of a file whose rows are no longer in the tables; start the run anew")]
+    LostOriginal {
+        /// The copy.
+        uri: String,
+    },
     /// A file of the run or the report cannot be written.
     #[error("{path} cannot be written: {source}")]
     Write {

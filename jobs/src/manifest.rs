@@ -16,6 +16,9 @@ pub struct Shard {
     pub source: String,
     /// Bursts in order; a medium without a time is a burst of its own.
     pub bursts: Vec<Burst>,
+    /// Files whose content the model has seen under another name.
+    #[serde(default)]
+    pub copies: Vec<Copied>,
 }
 
 /// Media that show one event.
@@ -40,15 +43,24 @@ pub struct Entry {
     pub captured_at: Option<DateTime<Utc>>,
 }
 
+/// A file with the same content as one that was processed before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Copied {
+    /// The file.
+    pub entry: Entry,
+    /// The uri under which the content was processed.
+    pub of: String,
+}
+
 impl Shard {
     /// Number of media.
     pub fn len(&self) -> usize {
-        self.bursts.iter().map(|burst| burst.media.len()).sum()
+        self.bursts.iter().map(|burst| burst.media.len()).sum::<usize>() + self.copies.len()
     }
 
     /// True if there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.bursts.is_empty()
+        self.len() == 0
     }
 
     /// The file of shard `index` in the run's folder.

@@ -9,6 +9,9 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
+/// Bytes that are read at once to hash a file.
+const HASH_PART: u64 = 8 << 20;
+
 /// Content of a medium with its hash; keeps a downloaded video's file alive.
 #[derive(Debug)]
 pub struct ReadMedia {
@@ -46,6 +49,18 @@ pub async fn read(
     let bytes = store.get(key).await.map_err(read_failure)?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
     Ok(ReadMedia { content: MediaContent::Bytes(bytes.into()), sha256, _file: None })
+}
+
+/// sha256 of the object `key` in hex, read in parts.
+pub async fn hash(store: &dyn ObjectStore, key: &str, size: u64) -> platform::Result<String> {
+    let mut hasher = Sha256::new();
+    let mut start = 0;
+    while start < size {
+        let end = size.min(start + HASH_PART);
+        hasher.update(&store.get_range(key, start..end).await?);
+        start = end;
+    }
+    Ok(hex::encode(hasher.finalize()))
 }
 
 async fn read_video(store: &dyn ObjectStore, key: &str) -> std::result::Result<ReadMedia, ReadFailure> {

@@ -97,7 +97,7 @@ async fn write(
         .with_application_transaction(name)
         .with_max_retries(REBASES)
         // Expired log files can only be dropped behind a checkpoint, and looking for them lists the whole log.
-        .with_cleanup_expired_logs(Some((next_version + 1) % CHECKPOINT_INTERVAL == 0));
+        .with_cleanup_expired_logs(Some((next_version + 1).is_multiple_of(CHECKPOINT_INTERVAL)));
     // A plan over no batch has no schema, an empty batch has one.
     let batches = match batches {
         [] => vec![RecordBatch::new_empty(table.schema())],

@@ -71,6 +71,9 @@ pub enum Error {
     /// Rows could not be made into Arrow arrays, or the other way round.
     #[error("rows cannot be converted: {0}")]
     Arrow(#[from] arrow::error::ArrowError),
+    /// A table holds a word that this version does not know.
+    #[error("a table holds a word that this version of safari does not know: {0}; update safari")]
+    Word(#[from] UnknownWord),
     /// The result could not be written to where the caller wants it.
     #[error("the result cannot be written: {0}")]
     Output(#[source] io::Error),

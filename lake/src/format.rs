@@ -83,7 +83,7 @@ type Out<'a> = &'a mut (dyn Write + Send);
 
 enum Writer<'a> {
     Table { schema: SchemaRef, batches: Vec<RecordBatch>, out: Out<'a> },
-    Csv(arrow::csv::Writer<Out<'a>>),
+    Csv(Box<arrow::csv::Writer<Out<'a>>>),
     Json(arrow::json::Writer<Out<'a>, LineDelimited>),
     Arrow(StreamWriter<Out<'a>>),
 }
@@ -96,7 +96,7 @@ impl<'a> Writer<'a> {
                 let mut writer = arrow::csv::Writer::new(out);
                 // The header, also when no row follows.
                 writer.write(&without_nesting(&RecordBatch::new_empty(schema.clone()))?).map_err(output)?;
-                Self::Csv(writer)
+                Self::Csv(Box::new(writer))
             }
             OutputFormat::Json => Self::Json(JsonBuilder::new().with_explicit_nulls(true).build(out)),
             OutputFormat::Arrow => Self::Arrow(StreamWriter::try_new(out, schema).map_err(output)?),

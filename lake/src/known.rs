@@ -9,6 +9,8 @@ use futures::StreamExt as _;
 
 use crate::error::Result;
 use crate::query::{sql_error, stream};
+use crate::read::{detection_rows, media_rows};
+use crate::rows::{DetectionRow, MediaRow};
 use crate::{Lake, Table, columns};
 
 /// Files by uri.
@@ -27,6 +29,48 @@ pub struct KnownMedium {
     pub failed: bool,
     /// When it was processed.
     pub processed_at: DateTime<Utc>,
+}
+
+/// The newest processing of one file, with what was found in it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Processed {
+    /// Its row of `media`.
+    pub media: MediaRow,
+    /// Its boxes.
+    pub detections: Vec<DetectionRow>,
+}
+
+/// See [`Lake::processed`].
+pub(crate) async fn processed(lake: &Lake, model_version: &str, uris: &[String]) -> Result<HashMap<String, Processed>> {
+    let session = lake.session().await?;
+    let list: Vec<_> = uris.iter().map(|uri| lit(uri.as_str())).collect();
+    let wanted = col("model_version").eq(lit(model_version)).and(col("uri").in_list(list, false));
+    let mut found: HashMap<String, Processed> = HashMap::new();
+    let frame = session.table(Table::Media.name()).await.and_then(|table| table.filter(wanted.clone()));
+    let mut batches = stream(lake, frame.map_err(|error| sql_error(lake.location(), error))?).await?;
+    while let Some(batch) = batches.next().await {
+        for media in media_rows(&batch?)? {
+            if found.get(&media.uri).is_none_or(|other| other.media.processed_at < media.processed_at) {
+                found.insert(media.uri.clone(), Processed { media, detections: Vec::new() });
+            }
+        }
+    }
+    let frame = session.table(Table::Detections.name()).await.and_then(|table| table.filter(wanted));
+    let mut batches = stream(lake, frame.map_err(|error| sql_error(lake.location(), error))?).await?;
+    while let Some(batch) = batches.next().await {
+        for detection in detection_rows(&batch?)? {
+            if let Some(processed) = found.get_mut(&detection.uri)
+                && processed.media.run_id == detection.run_id
+                && processed.media.task == detection.task
+            {
+                processed.detections.push(detection);
+            }
+        }
+    }
+    for processed in found.values_mut() {
+        processed.detections.sort_by(|a, b| (a.frame, &a.detection_id).cmp(&(b.frame, &b.detection_id)));
+    }
+    Ok(found)
 }
 
 /// See [`Lake::known_media`].

@@ -39,6 +39,7 @@ pub mod export;
 pub mod format;
 mod known;
 mod query;
+pub mod read;
 pub mod rows;
 pub mod schema;
 mod storage;
@@ -47,6 +48,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
@@ -56,7 +58,7 @@ pub use append::{Appended, Transaction};
 pub use datafusion::prelude::SessionContext;
 pub use error::{Error, Result, UnknownWord};
 pub use format::OutputFormat;
-pub use known::{KnownMedia, KnownMedium};
+pub use known::{KnownMedia, KnownMedium, Processed};
 pub use query::QueryRows;
 pub use rows::{Candidate, Category, DetectionRow, MediaRow, MediaType, Rank};
 pub use schema::Table;
@@ -162,6 +164,14 @@ impl Lake {
     /// As [`Lake::session`].
     pub async fn known_media(&self, model_version: &str) -> Result<KnownMedia> {
         known::known_media(self, model_version).await
+    }
+
+    /// The newest processing by `model_version` of each of the files `uris`, with its boxes; absent if there is none.
+    ///
+    /// # Errors
+    /// As [`Lake::session`].
+    pub async fn processed(&self, model_version: &str, uris: &[String]) -> Result<HashMap<String, Processed>> {
+        known::processed(self, model_version, uris).await
     }
 
     /// Rewrites the small files that many appends leave into larger ones; no row changes, readers and writers go on.

@@ -1,5 +1,6 @@
 //! The job `infer`: one shard of media through the engine and into the tables.
 
+mod copies;
 mod rows;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use chrono::Utc;
 use detector::engine::{Analysis, Engine};
 use detector::identify::{BurstFrame, Detection, identify};
 use futures::StreamExt;
-use lake::{DetectionRow, MediaRow, Transaction};
+use lake::Transaction;
 use pipeline::{Job, JobContext, JobError, JobOutput};
 use platform::object_store::{self, Location, ObjectStore};
 use serde::Deserialize;
@@ -20,7 +21,7 @@ use crate::media::{self, ReadFailure};
 use crate::services::Services;
 use crate::{Error, Result};
 
-use rows::Place;
+use rows::{Place, Rows};
 
 /// Files that are read ahead of the engine.
 const READ_AHEAD: usize = 4;
@@ -58,25 +59,52 @@ impl InferJob {
     }
 
     async fn infer(&self, context: &JobContext, with: With) -> Result<JobOutput> {
-        let config = self.services.config();
         let shard = Shard::read(&Shard::path(&context.work_dir, with.shard))?;
         let store = object_store::open(&Location::parse(&shard.source)?).await?;
-        let engine = self.services.engine().await?.clone();
         let total = shard.len() as u64;
         context.progress(0, total, "");
-
         let place = Place {
-            model_version: engine.model().version().to_string(),
+            model_version: self.services.model_version().await?.to_string(),
             run_id: context.run_id.to_string(),
             task: context.task.clone(),
             processed_at: Utc::now(),
         };
-        let mut media_rows: Vec<MediaRow> = Vec::new();
-        let mut detection_rows: Vec<DetectionRow> = Vec::new();
+        let mut rows = Rows::default();
+        if !shard.bursts.is_empty() {
+            self.look_at_bursts(context, &shard, &store, &place, &mut rows).await?;
+        }
+        let lake = self.services.lake().await?;
+        if !shard.copies.is_empty() {
+            copies::add(&place, store.as_ref(), lake, &shard.copies, &mut rows).await?;
+            context.progress(rows.media.len() as u64, total, "");
+        }
+        let transaction = Transaction::new(context.idempotency_key.clone(), 1);
+        lake.append_detections(&rows.detections, &transaction).await?;
+        lake.append_media(&rows.media, &transaction).await?;
+        let failures = rows.media.iter().filter(|row| row.failure.is_some()).count() as u64;
+        let (media, detections) = (rows.media.len(), rows.detections.len());
+        Ok(JobOutput {
+            value: json!({ "media": media, "detections": detections, "failures": failures }),
+            failures,
+            summary: format!("{media} media, {detections} detections, {failures} failures"),
+        })
+    }
+
+    /// Reads and looks at all media of the shard's bursts, ahead of naming what each burst shows.
+    async fn look_at_bursts(
+        &self,
+        context: &JobContext,
+        shard: &Shard,
+        store: &Arc<dyn ObjectStore>,
+        place: &Place,
+        rows: &mut Rows,
+    ) -> Result<()> {
+        let config = self.services.config();
+        let engine = self.services.engine().await?.clone();
         let entries: Vec<Entry> = shard.bursts.iter().flat_map(|burst| burst.media.clone()).collect();
         let max_bytes = config.detector.max_bytes;
         let mut looks = futures::stream::iter(entries.into_iter().map(|entry| {
-            let (store, engine) = (Arc::clone(&store), engine.clone());
+            let (store, engine) = (Arc::clone(store), engine.clone());
             async move { look(store.as_ref(), &engine, &entry, max_bytes).await }
         }))
         .buffered(engine.useful_concurrency() + READ_AHEAD);
@@ -91,21 +119,10 @@ impl InferJob {
                 looked.push(next?);
             }
             let named = name(&engine, burst, &looked, config.rollup.threshold)?;
-            rows::add(&place, store.as_ref(), burst, &looked, &named, &mut media_rows, &mut detection_rows);
-            context.progress(media_rows.len() as u64, total, "");
+            rows.add(place, store.as_ref(), burst, &looked, &named);
+            context.progress(rows.media.len() as u64, shard.len() as u64, "");
         }
-
-        let lake = self.services.lake().await?;
-        let transaction = Transaction::new(context.idempotency_key.clone(), 1);
-        lake.append_detections(&detection_rows, &transaction).await?;
-        lake.append_media(&media_rows, &transaction).await?;
-        let failures = media_rows.iter().filter(|row| row.failure.is_some()).count() as u64;
-        let (media, detections) = (media_rows.len(), detection_rows.len());
-        Ok(JobOutput {
-            value: json!({ "media": media, "detections": detections, "failures": failures }),
-            failures,
-            summary: format!("{media} media, {detections} detections, {failures} failures"),
-        })
+        Ok(())
     }
 }
 

@@ -26,31 +26,36 @@ pub(super) struct Place {
     pub(super) processed_at: DateTime<Utc>,
 }
 
-/// Adds the rows of one burst; `named` is `[medium][frame][box]`.
-pub(super) fn add(
-    place: &Place,
-    store: &dyn ObjectStore,
-    burst: &Burst,
-    looked: &[Looked],
-    named: &[Vec<Vec<Detection>>],
-    media_rows: &mut Vec<MediaRow>,
-    detection_rows: &mut Vec<DetectionRow>,
-) {
-    for ((entry, looked), frames) in burst.media.iter().zip(looked).zip(named) {
-        let uri = store.uri(&entry.key);
-        let media_id = looked.sha256.clone().unwrap_or_else(|| hex::encode(Sha256::digest(uri.as_bytes())));
-        let media = media_row(place, burst, entry, looked, frames, &uri, &media_id);
-        if let Ok(analysis) = &looked.outcome {
-            for (frame, boxes) in analysis.frames.iter().zip(frames) {
-                detection_rows.extend(
-                    boxes
-                        .iter()
-                        .enumerate()
-                        .map(|(rank, detection)| detection_row(place, &media, analysis, frame, rank, detection)),
-                );
+/// Rows of a task instance, for its two commits.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) media: Vec<MediaRow>,
+    pub(super) detections: Vec<DetectionRow>,
+}
+
+impl Rows {
+    /// Adds the rows of one burst; `named` is `[medium][frame][box]`.
+    pub(super) fn add(
+        &mut self,
+        place: &Place,
+        store: &dyn ObjectStore,
+        burst: &Burst,
+        looked: &[Looked],
+        named: &[Vec<Vec<Detection>>],
+    ) {
+        for ((entry, looked), frames) in burst.media.iter().zip(looked).zip(named) {
+            let uri = store.uri(&entry.key);
+            let media_id = looked.sha256.clone().unwrap_or_else(|| hex::encode(Sha256::digest(uri.as_bytes())));
+            let media = media_row(place, burst, entry, looked, frames, &uri, &media_id);
+            if let Ok(analysis) = &looked.outcome {
+                for (frame, boxes) in analysis.frames.iter().zip(frames) {
+                    let found = boxes.iter().enumerate();
+                    self.detections
+                        .extend(found.map(|(rank, found)| detection_row(place, &media, analysis, frame, rank, found)));
+                }
             }
+            self.media.push(media);
         }
-        media_rows.push(media);
     }
 }
 
@@ -108,7 +113,7 @@ fn detection_row(
     let named = detection.identification.as_ref();
     let captured_at = media.captured_at.map(|at| at + TimeDelta::microseconds((frame.seconds * 1e6) as i64));
     DetectionRow {
-        detection_id: detection_id(media, frame, rank),
+        detection_id: detection_id(media, frame.number as i32, rank),
         media_id: media.media_id.clone(),
         uri: media.uri.clone(),
         deployment: media.deployment.clone(),
@@ -137,13 +142,13 @@ fn detection_row(
 }
 
 /// The same for the same box of the same content at the same place by the same model: `3f…a2/0/1` is file, frame, box.
-fn detection_id(media: &MediaRow, frame: &FrameSightings, rank: usize) -> String {
+pub(super) fn detection_id(media: &MediaRow, frame: i32, rank: usize) -> String {
     let mut hasher = Sha256::new();
     for part in [&media.uri, &media.media_id, &media.model_version] {
         hasher.update(part.as_bytes());
         hasher.update([0]);
     }
-    format!("{}/{}/{rank}", hex::encode(&hasher.finalize()[..12]), frame.number)
+    format!("{}/{}/{rank}", hex::encode(&hasher.finalize()[..12]), frame)
 }
 
 /// The surest category of a medium, or blank.

@@ -1,5 +1,7 @@
 //! The job `ingest`: finds the media of a source that are new to the model, groups them into bursts, and cuts shards.
 
+mod known;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -14,9 +16,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::warn;
 
-use crate::manifest::{Burst, Entry, Shard};
+use crate::manifest::{Burst, Copied, Entry, Shard};
 use crate::services::Services;
 use crate::{Error, Result};
+
+use known::Sorted;
 
 /// Bytes from the start of a photograph in which its EXIF block lies.
 const EXIF_BYTES: u64 = 65_536;
@@ -58,24 +62,26 @@ impl IngestJob {
             false => self.services.lake().await?.known_media(self.services.model_version().await?.as_str()).await?,
         };
         let listed = list(store.as_ref(), &known, context).await?;
-        if listed.media.is_empty() && listed.unchanged == 0 {
+        let Sorted { media, copies, unchanged } = known::sort_out(&store, listed.media, &known, context).await?;
+        let unchanged = listed.unchanged + unchanged;
+        if media.is_empty() && copies.is_empty() && unchanged == 0 {
             let endings = EXTENSIONS.join(", ");
             return Err(Error::NoMedia { source_uri: location.to_string(), others: listed.others, endings });
         }
-        let total = listed.media.len() as u64;
-        let taken = read_times(&store, &listed.media, context).await?;
+        let total = (media.len() + copies.len()) as u64;
+        let taken = read_times(&store, &media, context).await?;
         let options = BurstOptions { gap_seconds: config.burst.gap_seconds, ..BurstOptions::default() };
         let groups = burst::group(&taken, &options);
         let shard_size = if with.shard_size == 0 { config.run.shard_size } else { with.shard_size };
-        let shards = cut(&with.source, &listed.media, &taken, groups, shard_size.max(1));
+        let copied = copies.len();
+        let shards = cut(&with.source, &media, &taken, groups, copies, shard_size.max(1));
         for (index, shard) in shards.iter().enumerate() {
             shard.write(&Shard::path(&context.work_dir, index as u64))?;
         }
-        let unchanged = listed.unchanged;
-        let summary = format!("{total} media to look at, {unchanged} unchanged");
+        let known_content = if copied > 0 { format!(" ({copied} known under another name)") } else { String::new() };
+        let summary = format!("{total} media to look at{known_content}, {unchanged} unchanged");
         let indices: Vec<usize> = (0..shards.len()).collect();
-        let value =
-            json!({ "shards": indices, "media": total, "unchanged": unchanged, "source": location.to_string() });
+        let value = json!({ "shards": indices, "media": total, "copies": copied, "unchanged": unchanged, "source": location.to_string() });
         Ok(JobOutput { value, failures: 0, summary })
     }
 }
@@ -167,8 +173,16 @@ pub(crate) fn deployment(key: &str) -> String {
     key.rsplit_once('/').map_or("", |(folder, _)| folder).to_owned()
 }
 
-/// Whole bursts into shards of about `size` media.
-fn cut(source: &str, media: &[ObjectMeta], taken: &[Taken], groups: Vec<Vec<usize>>, size: usize) -> Vec<Shard> {
+/// Whole bursts into shards of about `size` media, then the copies into shards of their own.
+fn cut(
+    source: &str,
+    media: &[ObjectMeta],
+    taken: &[Taken],
+    groups: Vec<Vec<usize>>,
+    copies: Vec<Copied>,
+    size: usize,
+) -> Vec<Shard> {
+    let shard = |bursts, copies| Shard { source: source.to_owned(), bursts, copies };
     let mut shards: Vec<Shard> = Vec::new();
     for group in groups {
         let id = group.first().and_then(|&first| {
@@ -185,9 +199,10 @@ fn cut(source: &str, media: &[ObjectMeta], taken: &[Taken], groups: Vec<Vec<usiz
         let burst = Burst { id, media: entries.collect() };
         match shards.last_mut() {
             Some(shard) if shard.len() + burst.media.len() <= size => shard.bursts.push(burst),
-            _ => shards.push(Shard { source: source.to_owned(), bursts: vec![burst] }),
+            _ => shards.push(shard(vec![burst], Vec::new())),
         }
     }
+    shards.extend(copies.chunks(size).map(|part| shard(Vec::new(), part.to_vec())));
     shards
 }
 
@@ -204,7 +219,7 @@ mod tests {
         let media: Vec<_> = (0..7).map(|i| object(&format!("site/{i}.jpg"))).collect();
         let taken: Vec<_> = media.iter().map(|m| Taken { deployment: deployment(&m.key), at: None }).collect();
         let groups = vec![vec![0, 1, 2], vec![3, 4], vec![5], vec![6]];
-        let sizes: Vec<_> = cut("s", &media, &taken, groups, 4).iter().map(Shard::len).collect();
+        let sizes: Vec<_> = cut("s", &media, &taken, groups, Vec::new(), 4).iter().map(Shard::len).collect();
         assert_eq!(sizes, [3, 4]);
     }
 

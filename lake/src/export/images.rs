@@ -2,9 +2,7 @@
 
 use std::collections::VecDeque;
 
-use arrow::array::{Array as _, AsArray as _};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float32Type};
+use arrow::array::Array as _;
 use arrow::record_batch::RecordBatch;
 use chrono::{DateTime, Utc};
 use datafusion::prelude::SessionContext;
@@ -12,6 +10,7 @@ use futures::StreamExt as _;
 
 use crate::error::Result;
 use crate::query::{NEWEST_MEDIA, QueryRows, run};
+use crate::read::candidates;
 use crate::{Candidate, Lake, columns};
 
 /// Which rows of `media` are exported.
@@ -179,7 +178,7 @@ fn read_boxes(batch: &RecordBatch, into: &mut VecDeque<Detected>) -> Result<()> 
     let names = columns::strings(batch, "scientific_name")?;
     let taxonomies = columns::strings(batch, "taxonomy")?;
     let surenesses = columns::floats(batch, "species_confidence")?;
-    let top5 = read_candidates(batch)?;
+    let top5 = candidates(batch)?;
     for (row, top5) in top5.into_iter().enumerate() {
         into.push_back(Detected {
             uri: uris.value(row).to_owned(),
@@ -196,27 +195,4 @@ fn read_boxes(batch: &RecordBatch, into: &mut VecDeque<Detected>) -> Result<()> 
         });
     }
     Ok(())
-}
-
-/// `top5` of every row.
-fn read_candidates(batch: &RecordBatch) -> Result<Vec<Vec<Candidate>>> {
-    let missing = || arrow::error::ArrowError::SchemaError("the result has no column top5".to_owned());
-    let lists = batch.column_by_name("top5").ok_or_else(missing)?.as_list::<i32>();
-    let entries = lists.values().as_struct();
-    let field = |name: &str, data_type: &DataType| {
-        let column = entries.column_by_name(name).ok_or_else(missing)?;
-        cast(column, data_type)
-    };
-    let (names, species) = (field("scientific_name", &DataType::Utf8)?, field("species", &DataType::Utf8)?);
-    let confidences = field("confidence", &DataType::Float32)?;
-    let (names, species) = (names.as_string::<i32>(), species.as_string::<i32>());
-    let confidences = confidences.as_primitive::<Float32Type>();
-    let candidate = |index: usize| Candidate {
-        scientific_name: names.value(index).to_owned(),
-        species: columns::text(species, index),
-        confidence: confidences.value(index),
-    };
-    let offsets = lists.value_offsets();
-    let ranges = offsets.windows(2).map(|ends| ends[0] as usize..ends[1] as usize);
-    Ok(ranges.map(|range| range.map(candidate).collect()).collect())
 }

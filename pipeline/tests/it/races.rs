@@ -58,6 +58,8 @@ async fn race(own_store: bool) {
     }
     let run_id = run_id.unwrap();
     assert_eq!(shared.output(run_id, "c").await.unwrap(), Some(json!(150)));
+    let attempts = shared.attempts(run_id).await.unwrap();
+    assert_eq!(attempts.len(), 301);
     let seen = seen.lock().unwrap();
     assert_eq!(seen.len(), 300);
     let mut by_runner = [0; 3];
@@ -67,8 +69,6 @@ async fn race(own_store: bool) {
         by_runner[runners[0]] += 1;
     }
     assert!(by_runner.iter().filter(|count| **count > 0).count() > 1, "there was no race: {by_runner:?}");
-    let attempts = shared.attempts(run_id).await.unwrap();
-    assert_eq!(attempts.len(), 301);
 }
 
 #[tokio::test(flavor = "multi_thread")]
