@@ -7,7 +7,7 @@ use platform::config::Config;
 
 use crate::config::ConfigCommand;
 use crate::error::Result;
-use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs};
+use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs, train::TrainArgs};
 
 const EXAMPLES: &str = "Examples:
   safari detect data-samples/savanna-waterhole --annotate boxes
@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Sql(SqlArgs),
     /// Write the tables in an exchange format
     Export(ExportArgs),
+    /// Fit the liquid network, which judges bursts, to photographs
+    Train(TrainArgs),
     /// Show settings and where each comes from
     Config {
         #[command(subcommand)]

@@ -9,6 +9,7 @@ mod progress;
 mod run;
 mod sql;
 mod summary;
+mod train;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,9 @@ fn execute(args: Args) -> Result<ExitCode> {
     }
     let configuration = args.configuration()?;
     progress::start_logging(&configuration.log.level)?;
+    if let Command::Train(options) = args.command {
+        return train::run(options, &configuration);
+    }
     let runtime = Runtime::new().map_err(Error::Runtime)?;
     runtime.block_on(async {
         match args.command {
@@ -49,7 +53,7 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Sql(query) => sql::sql(query, &configuration).await,
             Command::Export(options) => export::export(options, &configuration).await,
             Command::Config { .. } => config::show(&configuration),
-            Command::Completions { .. } => Ok(ExitCode::SUCCESS),
+            Command::Train(_) | Command::Completions { .. } => Ok(ExitCode::SUCCESS),
         }
     })
 }

@@ -80,7 +80,7 @@ fn judge(model: &Model, frames: &[BurstFrame<'_>], tracks: &[Vec<usize>], number
         last_seconds = Some(frame.seconds);
         seen.push(LiquidFrame { sighting, gap_seconds: gap as f32 });
     }
-    let log_probabilities = model.liquid.judge(&seen)?;
+    let log_probabilities = model.judge(&seen)?;
     Ok(Some(log_probabilities.iter().map(|l| l.exp()).collect()))
 }
 

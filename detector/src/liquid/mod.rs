@@ -1,40 +1,285 @@
-//! Judging a burst as a whole: what several looks at one animal say together.
+//! The liquid network: what all frames of a burst together say about the species.
 //!
-//! [`cell::CfcCell`] is the liquid cell, equal to its published reference. No trained network ships yet: until one
-//! does, [`BurstModel`] answers with the mean of the frames' log probabilities, which is also what a trained network has
-//! to beat.
+//! [`BurstModel`] is the face for the rest of the crate: a burst at once with [`BurstModel::judge`], or frame by frame
+//! with [`BurstModel::begin`], [`BurstModel::push`] and [`BurstModel::answer`]; both give the same answer.
 
+pub mod baselines;
 pub mod cell;
+pub mod features;
+pub mod network;
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
 use crate::sighting::Sighting;
 use crate::{Error, Result};
+use features::Batch;
+use network::{Network, State, Step};
 
-/// One look at an animal within its burst.
+/// One animal as one frame of a burst shows it.
 #[derive(Debug, Clone, Copy)]
 pub struct LiquidFrame<'a> {
-    /// What was seen.
+    /// What the networks saw.
     pub sighting: &'a Sighting,
-    /// Seconds since the animal was seen last in the burst; 1 for the first look.
+    /// Seconds since the burst's last frame with this animal; 1 for the first.
     pub gap_seconds: f32,
 }
 
-/// Joins the frames of one track.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct BurstModel;
+/// The trained network. It runs on the CPU: a burst takes less time there than its way to a GPU.
+#[derive(Debug)]
+pub struct BurstModel {
+    // Tensors may go from thread to thread but not be shared.
+    inner: Mutex<Inner>,
+}
+
+/// What is known of a burst so far; see [`BurstModel::begin`].
+#[derive(Debug, Default)]
+pub struct BurstState {
+    state: Option<State>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    network: Network,
+    _store: VarStore,
+}
 
 impl BurstModel {
-    /// Log probabilities over all taxa for the animal that `frames` show; they sum to one.
+    /// Loads `liquid.safetensors`.
+    pub fn load(path: &Path) -> Result<Self> {
+        let broken = |reason: String| Error::ModelFolder { path: path.to_owned(), reason };
+        if !path.exists() {
+            return Err(broken("the file is missing".to_owned()));
+        }
+        let tensors =
+            Tensor::read_safetensors(path).map_err(|error| broken(format!("it is no safetensors file: {error}")))?;
+        let sizes = Network::sizes_in(&tensors)
+            .ok_or_else(|| broken("it holds no liquid network; make one with safari train".to_owned()))?;
+        let mut store = VarStore::new(Device::Cpu);
+        let network = Network::new(&store, sizes);
+        store.load(path).map_err(|error| broken(format!("its tensors do not fit: {error}")))?;
+        store.freeze();
+        Ok(Self { inner: Mutex::new(Inner { network, _store: store }) })
+    }
+
+    /// Number of taxa that it was trained for.
+    pub fn taxa(&self) -> usize {
+        self.inner().network.taxa() as usize
+    }
+
+    /// Log probabilities over all taxa for the animal that these frames show, in order of time.
+    ///
+    /// Fails for no frames and for frames of a model with another number of taxa.
     pub fn judge(&self, frames: &[LiquidFrame<'_>]) -> Result<Vec<f32>> {
-        let Some(first) = frames.first() else {
-            return Err(Error::Torch(tch::TchError::Torch("a burst without frames cannot be judged".to_owned())));
+        let mut judged = self.judge_all(&[frames.to_vec()])?;
+        Ok(judged.pop().unwrap_or_default())
+    }
+
+    /// [`BurstModel::judge`] for many bursts at once.
+    pub fn judge_all(&self, bursts: &[Vec<LiquidFrame<'_>>]) -> Result<Vec<Vec<f32>>> {
+        if bursts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = Batch::new(bursts)?;
+        let inner = self.inner();
+        check_taxa(&inner.network, &batch)?;
+        let judged = tch::no_grad(|| inner.network.forward(&batch, 0.0));
+        rows(&judged.log_probabilities)
+    }
+
+    /// A burst before its first frame.
+    pub fn begin(&self) -> BurstState {
+        BurstState::default()
+    }
+
+    /// Adds the burst's next frame.
+    pub fn push(&self, state: BurstState, frame: LiquidFrame<'_>) -> Result<BurstState> {
+        let batch = Batch::new(&[vec![frame]])?;
+        let inner = self.inner();
+        check_taxa(&inner.network, &batch)?;
+        let step = Step {
+            own: batch.own.select(1, 0),
+            evidence: batch.evidence.select(1, 0),
+            looks: batch.looks.select(1, 0),
+            gap: batch.gaps,
+            mask: batch.mask,
         };
-        let mut mean = vec![0.0_f32; first.sighting.evidence.log_probabilities.len()];
-        for frame in frames {
-            for (sum, log_probability) in mean.iter_mut().zip(&frame.sighting.evidence.log_probabilities) {
-                *sum += log_probability / frames.len() as f32;
+        tch::no_grad(|| {
+            let before = match state.state {
+                Some(state) => state,
+                None => inner.network.begin(1, step.looks.size()[1]),
+            };
+            Ok(BurstState { state: Some(inner.network.step(&before, &step, 0.0).0) })
+        })
+    }
+
+    /// Log probabilities over all taxa after the frames so far; none before the first.
+    pub fn answer(&self, state: &BurstState) -> Result<Option<Vec<f32>>> {
+        let Some(state) = &state.state else { return Ok(None) };
+        let answer = tch::no_grad(|| self.inner().network.answer(state));
+        Ok(rows(&answer)?.pop())
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // The weights never change, so a thread that panicked with the lock left nothing half done.
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// One list of log probabilities a burst.
+pub(crate) fn rows(tensor: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let taxa = tensor.size()[1] as usize;
+    let flat: Vec<f32> = Vec::try_from(tensor.f_contiguous()?.f_view([-1])?)?;
+    Ok(flat.chunks_exact(taxa).map(<[f32]>::to_vec).collect())
+}
+
+fn check_taxa(network: &Network, batch: &Batch) -> Result<()> {
+    let (expected, found) = (network.taxa(), batch.evidence.size()[2]);
+    if expected == found {
+        return Ok(());
+    }
+    let reason = format!("the liquid network was trained for {expected} taxa, the vocabulary has {found}");
+    Err(Error::Torch(tch::TchError::Torch(reason)))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use tch::Kind;
+
+    use super::*;
+    use crate::nms::{BoundingBox, Category, ScoredBox};
+    use crate::sighting::CropQuality;
+    use crate::taxonomy::Evidence;
+
+    pub(crate) const TAXA: usize = 12;
+
+    /// Held while libtorch's random numbers must not be drawn by another test: there is one generator a process.
+    pub(crate) fn random_numbers() -> MutexGuard<'static, ()> {
+        static LOCK: Mutex<()> = Mutex::new(());
+        LOCK.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A sighting that gives `best` of the probability to `taxon`.
+    pub(crate) fn sighting(score: f32, taxon: usize, best: f32) -> Sighting {
+        let other = (1.0 - best) / (TAXA - 1) as f32;
+        let log_probabilities = (0..TAXA).map(|t| if t == taxon { best.ln() } else { other.ln() }).collect();
+        Sighting {
+            scored: ScoredBox {
+                bounds: BoundingBox { ymin: 0.2, xmin: 0.1, ymax: 0.6, xmax: 0.9 },
+                category: Category::Animal,
+                score,
+                coco: 17,
+                animal_scores: [0.1; 10],
+            },
+            evidence: Evidence { log_probabilities, animal_mass: best },
+            embedding: (0..20).map(|i| ((i * (taxon + 1)) as f32).sin() + 1.0).collect(),
+            quality: CropQuality { brightness: 0.4, contrast: 0.2, sharpness: 0.08, colourfulness: 0.1 },
+        }
+    }
+
+    /// A network whose weights are all drawn at random, so that every part of it matters.
+    fn model(seed: i64) -> BurstModel {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("liquid.safetensors");
+        let _guard = random_numbers();
+        let store = VarStore::new(Device::Cpu);
+        let _network = Network::new(&store, network::Sizes { taxa: TAXA as i64, units: 8, backbone: 16 });
+        tch::manual_seed(seed);
+        tch::no_grad(|| {
+            for (name, mut variable) in store.variables() {
+                let values = Tensor::randn_like(&variable) * 0.5;
+                let values = if name == "nothing" { values.softmax(0, Kind::Float) } else { values };
+                variable.copy_(&values);
+            }
+        });
+        store.save(&path).unwrap();
+        BurstModel::load(&path).unwrap()
+    }
+
+    fn bursts(seed: u64) -> Vec<Vec<(Sighting, f32)>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        [1, 5, 2, 8, 3]
+            .map(|frames| {
+                (0..frames)
+                    .map(|_| {
+                        let taxon = rng.random_range(0..TAXA);
+                        let look = sighting(rng.random_range(0.1..1.0), taxon, rng.random_range(0.1..0.99));
+                        (look, rng.random_range(0.3..60.0))
+                    })
+                    .collect()
+            })
+            .to_vec()
+    }
+
+    fn frames(burst: &[(Sighting, f32)]) -> Vec<LiquidFrame<'_>> {
+        burst.iter().map(|(sighting, gap_seconds)| LiquidFrame { sighting, gap_seconds: *gap_seconds }).collect()
+    }
+
+    /// Largest difference between two distributions given as logarithms.
+    fn difference(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(a, b)| (a.exp() - b.exp()).abs()).fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn bursts_side_by_side_are_judged_as_alone() {
+        let (model, bursts) = (model(1), bursts(2));
+        let frames: Vec<Vec<LiquidFrame<'_>>> = bursts.iter().map(|burst| frames(burst)).collect();
+        for (together, alone) in model.judge_all(&frames).unwrap().iter().zip(&frames) {
+            let difference = difference(together, &model.judge(alone).unwrap());
+            assert!(difference < 1e-6, "off by {difference}");
+            let sum: f32 = together.iter().map(|l| l.exp()).sum();
+            assert!((sum - 1.0).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn frame_by_frame_is_the_burst_at_once() {
+        let (model, bursts) = (model(3), bursts(4));
+        for burst in &bursts {
+            let mut state = model.begin();
+            assert!(model.answer(&state).unwrap().is_none());
+            for (count, frame) in frames(burst).into_iter().enumerate() {
+                state = model.push(state, frame).unwrap();
+                let streamed = model.answer(&state).unwrap().unwrap();
+                assert!(difference(&streamed, &model.judge(&frames(burst)[..=count]).unwrap()) < 1e-6);
             }
         }
-        let total: f32 = mean.iter().map(|l| l.exp()).sum();
-        Ok(mean.into_iter().map(|l| l - total.ln()).collect())
+    }
+
+    #[test]
+    fn the_gap_between_frames_matters() {
+        let model = model(5);
+        let (a, b) = (sighting(0.9, 1, 0.8), sighting(0.4, 2, 0.9));
+        let judged = |gap_seconds: f32| {
+            let frames = [LiquidFrame { sighting: &a, gap_seconds: 1.0 }, LiquidFrame { sighting: &b, gap_seconds }];
+            model.judge(&frames).unwrap()
+        };
+        assert!(difference(&judged(0.3), &judged(30.0)) > 1e-3);
+    }
+
+    #[test]
+    fn frames_of_another_vocabulary_are_refused() {
+        let mut other = sighting(0.9, 1, 0.8);
+        other.evidence.log_probabilities.pop();
+        let error = model(6).judge(&[LiquidFrame { sighting: &other, gap_seconds: 1.0 }]).unwrap_err().to_string();
+        assert!(error.contains("12 taxa") && error.contains("11"), "{error}");
+        assert!(model(6).judge(&[]).is_err());
+    }
+
+    #[test]
+    fn a_file_without_a_network_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("liquid.safetensors");
+        assert!(BurstModel::load(&path).unwrap_err().to_string().contains("missing"));
+        Tensor::write_safetensors(&[("x", Tensor::zeros([1], (Kind::Float, Device::Cpu)))], &path).unwrap();
+        assert!(BurstModel::load(&path).unwrap_err().to_string().contains("safari train"));
+        std::fs::write(&path, b"no tensors").unwrap();
+        assert!(BurstModel::load(&path).is_err());
     }
 }

@@ -1,4 +1,6 @@
-//! A model folder: the two networks, the vocabulary and the settings.
+//! A model folder in MLflow's layout: the three networks, the vocabulary and the settings.
+
+mod folder;
 
 use std::fs;
 use std::io::Read;
@@ -8,13 +10,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::Device;
 
-use crate::liquid::BurstModel;
+use crate::liquid::{BurstModel, LiquidFrame, baselines};
 use crate::networks::Networks;
 use crate::taxonomy::{FusionOptions, Taxonomy};
 use crate::{Error, Result};
 
 /// The file with what our code needs to run the model.
 pub const SETTINGS_FILE: &str = "settings.json";
+
+/// The usual name of the liquid network's file.
+pub const LIQUID_FILE: &str = "liquid.safetensors";
+
+pub use folder::write_folder;
 
 /// `settings.json` of a model folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +33,9 @@ pub struct ModelSettings {
     pub detector: String,
     /// File of the crop embedder.
     pub embedder: String,
+    /// File of the liquid network over bursts. Without one, bursts are judged by the mean of their frames.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liquid: Option<String>,
     /// How the networks' opinions are joined.
     #[serde(default)]
     pub fusion: FusionOptions,
@@ -56,8 +66,8 @@ pub struct Model {
     pub networks: Networks,
     /// The vocabulary.
     pub taxonomy: Taxonomy,
-    /// The judge of bursts.
-    pub liquid: BurstModel,
+    /// The judge of bursts, if the model has one.
+    pub liquid: Option<BurstModel>,
     version: ModelVersion,
 }
 
@@ -68,7 +78,25 @@ impl Model {
         let version = version(folder)?;
         let taxonomy = Taxonomy::load(folder, settings.fusion)?;
         let networks = Networks::load(&folder.join(&settings.detector), &folder.join(&settings.embedder), device)?;
-        Ok(Self { networks, taxonomy, liquid: BurstModel, version })
+        let liquid = settings.liquid.map(|file| BurstModel::load(&folder.join(file))).transpose()?;
+        if let Some(trained_for) = liquid.as_ref().map(BurstModel::taxa)
+            && trained_for != taxonomy.taxa().len()
+        {
+            let reason = format!(
+                "the liquid network was trained for {trained_for} taxa, labels.csv has {}; train it again with safari train",
+                taxonomy.taxa().len()
+            );
+            return Err(Error::ModelFolder { path: folder.to_owned(), reason });
+        }
+        Ok(Self { networks, taxonomy, liquid, version })
+    }
+
+    /// Log probabilities over all taxa for the animal that `frames` of a burst show, in order of time.
+    pub fn judge(&self, frames: &[LiquidFrame<'_>]) -> Result<Vec<f32>> {
+        match &self.liquid {
+            Some(liquid) => liquid.judge(frames),
+            None => Ok(baselines::mean_of_logits(frames)),
+        }
     }
 
     /// Name and content of the model.
@@ -81,8 +109,13 @@ impl Model {
 pub fn version(folder: &Path) -> Result<ModelVersion> {
     let settings = read_settings(folder)?;
     let mut hasher = Sha256::new();
-    for file in [SETTINGS_FILE, "labels.csv", "coco_groups.csv", &settings.detector, &settings.embedder] {
-        hash_file(&folder.join(file), &mut hasher)?;
+    let networks = [Some(&settings.detector), Some(&settings.embedder), settings.liquid.as_ref()];
+    let tables = [SETTINGS_FILE, "labels.csv", "clades.csv", "coco_groups.csv"];
+    for file in tables.into_iter().chain(networks.into_iter().flatten().map(String::as_str)) {
+        // English names above the taxa are optional.
+        if file != "clades.csv" || folder.join(file).exists() {
+            hash_file(&folder.join(file), &mut hasher)?;
+        }
     }
     let digits = hex::encode(&hasher.finalize()[..6]);
     Ok(ModelVersion(format!("{}-{digits}", settings.name)))
@@ -116,7 +149,7 @@ fn read_settings(folder: &Path) -> Result<ModelSettings> {
     let text = fs::read_to_string(&path).map_err(|error| broken(format!("{SETTINGS_FILE} cannot be read: {error}")))?;
     let settings: ModelSettings =
         serde_json::from_str(&text).map_err(|error| broken(format!("{SETTINGS_FILE}: {error}")))?;
-    for file in [&settings.detector, &settings.embedder] {
+    for file in [Some(&settings.detector), Some(&settings.embedder), settings.liquid.as_ref()].into_iter().flatten() {
         if Path::new(file).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
             return Err(broken(format!("{SETTINGS_FILE} names {file}, which lies outside the folder")));
         }

@@ -1,0 +1,104 @@
+//! `metrics.json`: how a trained liquid network compares with judging bursts without one.
+
+use serde::Serialize;
+
+use super::TrainOptions;
+use super::evaluate::{Estimate, Outcome, Score, Truth, loss_gain, score, top1_gain};
+
+/// Outcomes of the test bursts under each judge, in the same order.
+#[derive(Debug)]
+pub(super) struct Judges {
+    pub(super) liquid: Vec<Outcome>,
+    pub(super) mean_of_logits: Vec<Outcome>,
+    pub(super) surest_frame: Vec<Outcome>,
+    pub(super) frame_of_surest_box: Vec<Outcome>,
+}
+
+/// How many photographs and bursts a split has.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Counts {
+    /// Photographs with an animal.
+    pub photographs: usize,
+    /// Bursts made of them.
+    pub bursts: usize,
+    /// Bursts in which the networks saw an animal at all; the others are left out.
+    pub bursts_with_an_animal_seen: usize,
+    /// Their frames with an animal.
+    pub frames_with_an_animal_seen: usize,
+}
+
+/// What the liquid network does better than another judge on the same bursts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Gain {
+    /// More bursts whose likeliest taxon agrees with the label, as a share.
+    pub top1: Estimate,
+    /// Less mean negative log-likelihood.
+    pub loss: Estimate,
+}
+
+/// The content of `metrics.json`. Every number has a 95 % interval from a bootstrap over photographs.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Metrics {
+    /// The liquid network over the burst.
+    pub liquid: Score,
+    /// The mean of the frames' log probabilities.
+    pub mean_of_logits: Score,
+    /// The single frame that is surest of a taxon.
+    pub best_single_frame: Score,
+    /// The single frame whose box is surest.
+    pub frame_of_surest_box: Score,
+    /// Liquid against the mean.
+    pub gain_over_mean_of_logits: Gain,
+    /// Liquid against the best single frame.
+    pub gain_over_best_single_frame: Gain,
+    /// Liquid against the frame of the surest box.
+    pub gain_over_frame_of_surest_box: Gain,
+    /// What the weights were fitted to.
+    pub train: Counts,
+    /// What decided which epoch's weights were kept.
+    pub validation: Counts,
+    /// What was judged for these numbers, seen by nothing before.
+    pub test: Counts,
+    /// Epoch whose weights were kept.
+    pub epoch: usize,
+    /// Loss on the validation bursts then.
+    pub validation_loss: f64,
+    /// Probability that a name needed in the roll-up.
+    pub roll_up_threshold: f32,
+    /// Seed of the bursts and of the fit.
+    pub seed: u64,
+}
+
+impl Metrics {
+    /// Compares the judges; `counts` are those of train, validation and test, `kept` the epoch and its loss.
+    pub(super) fn new(
+        judges: &Judges,
+        truths: &[Truth],
+        counts: [Counts; 3],
+        options: &TrainOptions,
+        kept: (usize, f64),
+    ) -> Self {
+        let seed = options.fit.seed;
+        let gain = |other: &[Outcome]| Gain {
+            top1: top1_gain(&judges.liquid, other, truths, seed),
+            loss: loss_gain(&judges.liquid, other, truths, seed),
+        };
+        let [train, validation, test] = counts;
+        Self {
+            liquid: score(&judges.liquid, truths, seed),
+            mean_of_logits: score(&judges.mean_of_logits, truths, seed),
+            best_single_frame: score(&judges.surest_frame, truths, seed),
+            frame_of_surest_box: score(&judges.frame_of_surest_box, truths, seed),
+            gain_over_mean_of_logits: gain(&judges.mean_of_logits),
+            gain_over_best_single_frame: gain(&judges.surest_frame),
+            gain_over_frame_of_surest_box: gain(&judges.frame_of_surest_box),
+            train,
+            validation,
+            test,
+            epoch: kept.0,
+            validation_loss: kept.1,
+            roll_up_threshold: options.threshold,
+            seed,
+        }
+    }
+}
