@@ -1,7 +1,7 @@
 //! What ends the program with exit code 1.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
@@ -15,6 +15,14 @@ pub(crate) enum Error {
     /// The DAG file, its parameters, or the state of a run.
     #[error(transparent)]
     Pipeline(#[from] pipeline::Error),
+    /// The state database is full, locked or damaged.
+    #[error("{path}: {source}")]
+    State {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pipeline::Error,
+    },
     /// The tables.
     #[error(transparent)]
     Lake(#[from] lake::Error),
@@ -51,6 +59,17 @@ impl Error {
     pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Write { path, source }
+    }
+
+    /// The same error, with the file `state` named if it is about the state database.
+    pub(crate) fn about_state(self, state: &Path) -> Self {
+        use pipeline::Error as E;
+        match self {
+            Self::Pipeline(
+                source @ (E::DiskFull { .. } | E::DatabaseBusy { .. } | E::Database { .. } | E::Migrate(_)),
+            ) => Self::State { path: state.to_owned(), source },
+            other => other,
+        }
     }
 
     /// True if the reader of standard output has gone.

@@ -27,6 +27,11 @@ pub(crate) struct RunArgs {
 
 /// Starts the run, or goes on with one that was cut off, and drives it to its end.
 pub(crate) async fn run(args: RunArgs, config: Config) -> Result<ExitCode> {
+    let state = config.state_path();
+    drive(args, config).await.map_err(|error| error.about_state(&state))
+}
+
+async fn drive(args: RunArgs, config: Config) -> Result<ExitCode> {
     let given = args.param.iter().map(|text| name_and_value(text)).collect::<Result<Vec<_>>>()?;
     let services = Arc::new(Services::new(config.clone()));
     let registry = jobs::registry(&services)?;

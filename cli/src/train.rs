@@ -9,7 +9,7 @@ use clap::Args;
 use detector::model;
 use detector::train::evaluate::Estimate;
 use detector::train::fit::FitOptions;
-use detector::train::report::{Gain, Metrics};
+use detector::train::report::{Comparison, Metrics};
 use detector::train::{Progress, TrainOptions, train};
 use indicatif::{ProgressBar, ProgressStyle};
 use platform::config::Config;
@@ -17,7 +17,7 @@ use platform::config::Config;
 use crate::error::{Error, Result};
 
 const NOTES: &str = "The photographs come with scripts/fetch-training-photos; a labels.csv in their folder names each \
-file, its kind (photo, cutout, background, occluder), its split (train, validation, test) and its lineage. The two \
+file, its kind (photo, cutout, background, occluder), its split (train, test) and its lineage. The two \
 other networks of the model stay as they are. The same seed and photographs give the same network.";
 
 #[derive(Debug, Args)]
@@ -30,10 +30,10 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Bursts made of each photograph
-    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..))]
     bursts: u16,
     /// Times that all bursts are seen
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..))]
     epochs: u16,
     /// Seed of the bursts, the weights and their order
     #[arg(long, value_name = "N", default_value_t = 7)]
@@ -67,30 +67,39 @@ pub(crate) fn run(args: TrainArgs, config: &Config) -> Result<ExitCode> {
 }
 
 fn table(metrics: &Metrics) -> String {
+    let test = &metrics.test_counts;
+    let title = format!(
+        "{} bursts of {} photographs that nothing was fitted to, {} frames with an animal; 95 % intervals:",
+        test.bursts_with_an_animal_seen, test.photographs, test.frames_with_an_animal_seen
+    );
+    let train = &metrics.train_counts;
+    let other = format!(
+        "{} bursts of the {} training photographs, each judged by the network that was not fitted to it:",
+        train.bursts_with_an_animal_seen, train.photographs
+    );
+    [title, comparison(&metrics.test), String::new(), other, comparison(&metrics.cross_validated)].join("\n")
+}
+
+fn comparison(compared: &Comparison) -> String {
     let percent = |e: &Estimate| format!("{:5.1} % [{:.1}, {:.1}]", 100.0 * e.value, 100.0 * e.low, 100.0 * e.high);
     let plain = |e: &Estimate| format!("{:.2} [{:.2}, {:.2}]", e.value, e.low, e.high);
-    let mut lines = vec![
-        format!(
-            "{} bursts of {} photographs never seen in training, {} frames with an animal; 95 % intervals:",
-            metrics.test.bursts_with_an_animal_seen, metrics.test.photographs, metrics.test.frames_with_an_animal_seen
-        ),
-        format!("{:24} {:24} {:20} wrong name", "", "right species", "loss"),
-    ];
+    let mut lines = vec![format!("{:24} {:24} {:20} wrong name", "", "right species", "loss")];
     for (name, score) in [
-        ("liquid network", &metrics.liquid),
-        ("mean of frames' logits", &metrics.mean_of_logits),
-        ("best single frame", &metrics.best_single_frame),
-        ("frame of the surest box", &metrics.frame_of_surest_box),
+        ("liquid network", &compared.liquid),
+        ("mean of frames' logits", &compared.mean_of_logits),
+        ("best single frame", &compared.best_single_frame),
+        ("frame of the surest box", &compared.frame_of_surest_box),
     ] {
         let (top1, loss, wrong) = (percent(&score.top1), plain(&score.loss), percent(&score.rolled_up_wrong));
         lines.push(format!("{name:24} {top1:24} {loss:20} {wrong}"));
     }
-    let gain = |name: &str, gain: &Gain| {
-        format!("gain over {name:24} {} species, {} loss", percent(&gain.top1), plain(&gain.loss))
-    };
-    lines.push(gain("the mean", &metrics.gain_over_mean_of_logits));
-    lines.push(gain("the best single frame", &metrics.gain_over_best_single_frame));
-    lines.push(gain("the surest box's frame", &metrics.gain_over_frame_of_surest_box));
+    for (name, gain) in [
+        ("the mean", &compared.gain_over_mean_of_logits),
+        ("the best single frame", &compared.gain_over_best_single_frame),
+        ("the surest box's frame", &compared.gain_over_frame_of_surest_box),
+    ] {
+        lines.push(format!("gain over {name:24} {} species, {} loss", percent(&gain.top1), plain(&gain.loss)));
+    }
     lines.join("\n")
 }
 

@@ -5,6 +5,7 @@
 
 pub mod baselines;
 pub mod cell;
+pub mod ensemble;
 pub mod features;
 pub mod network;
 
@@ -16,8 +17,9 @@ use tch::{Device, Tensor};
 
 use crate::sighting::Sighting;
 use crate::{Error, Result};
+use ensemble::{Ensemble, States};
 use features::Batch;
-use network::{Network, State, Step};
+use network::Step;
 
 /// One animal as one frame of a burst shows it.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +30,7 @@ pub struct LiquidFrame<'a> {
     pub gap_seconds: f32,
 }
 
-/// The trained network. It runs on the CPU: a burst takes less time there than its way to a GPU.
+/// The trained networks. They run on the CPU: a burst takes less time there than its way to a GPU.
 #[derive(Debug)]
 pub struct BurstModel {
     // Tensors may go from thread to thread but not be shared.
@@ -38,12 +40,12 @@ pub struct BurstModel {
 /// What is known of a burst so far; see [`BurstModel::begin`].
 #[derive(Debug, Default)]
 pub struct BurstState {
-    state: Option<State>,
+    states: Option<States>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    network: Network,
+    ensemble: Ensemble,
     _store: VarStore,
 }
 
@@ -56,18 +58,18 @@ impl BurstModel {
         }
         let tensors =
             Tensor::read_safetensors(path).map_err(|error| broken(format!("it is no safetensors file: {error}")))?;
-        let sizes = Network::sizes_in(&tensors)
+        let (members, sizes) = Ensemble::sizes_in(&tensors)
             .ok_or_else(|| broken("it holds no liquid network; make one with safari train".to_owned()))?;
         let mut store = VarStore::new(Device::Cpu);
-        let network = Network::new(&store, sizes);
+        let ensemble = Ensemble::new(&store, members, sizes);
         store.load(path).map_err(|error| broken(format!("its tensors do not fit: {error}")))?;
         store.freeze();
-        Ok(Self { inner: Mutex::new(Inner { network, _store: store }) })
+        Ok(Self { inner: Mutex::new(Inner { ensemble, _store: store }) })
     }
 
     /// Number of taxa that it was trained for.
     pub fn taxa(&self) -> usize {
-        self.inner().network.taxa() as usize
+        self.inner().ensemble.taxa() as usize
     }
 
     /// Log probabilities over all taxa for the animal that these frames show, in order of time.
@@ -85,9 +87,8 @@ impl BurstModel {
         }
         let batch = Batch::new(bursts)?;
         let inner = self.inner();
-        check_taxa(&inner.network, &batch)?;
-        let judged = tch::no_grad(|| inner.network.forward(&batch, 0.0));
-        rows(&judged.log_probabilities)
+        check_taxa(&inner.ensemble, &batch)?;
+        rows(&tch::no_grad(|| inner.ensemble.forward(&batch)))
     }
 
     /// A burst before its first frame.
@@ -99,7 +100,7 @@ impl BurstModel {
     pub fn push(&self, state: BurstState, frame: LiquidFrame<'_>) -> Result<BurstState> {
         let batch = Batch::new(&[vec![frame]])?;
         let inner = self.inner();
-        check_taxa(&inner.network, &batch)?;
+        check_taxa(&inner.ensemble, &batch)?;
         let step = Step {
             own: batch.own.select(1, 0),
             evidence: batch.evidence.select(1, 0),
@@ -108,18 +109,18 @@ impl BurstModel {
             mask: batch.mask,
         };
         tch::no_grad(|| {
-            let before = match state.state {
-                Some(state) => state,
-                None => inner.network.begin(1, step.looks.size()[1]),
+            let before = match state.states {
+                Some(states) => states,
+                None => inner.ensemble.begin(step.looks.size()[1]),
             };
-            Ok(BurstState { state: Some(inner.network.step(&before, &step, 0.0).0) })
+            Ok(BurstState { states: Some(inner.ensemble.step(&before, &step)) })
         })
     }
 
     /// Log probabilities over all taxa after the frames so far; none before the first.
     pub fn answer(&self, state: &BurstState) -> Result<Option<Vec<f32>>> {
-        let Some(state) = &state.state else { return Ok(None) };
-        let answer = tch::no_grad(|| self.inner().network.answer(state));
+        let Some(states) = &state.states else { return Ok(None) };
+        let answer = tch::no_grad(|| self.inner().ensemble.answer(states));
         Ok(rows(&answer)?.pop())
     }
 
@@ -136,8 +137,8 @@ pub(crate) fn rows(tensor: &Tensor) -> Result<Vec<Vec<f32>>> {
     Ok(flat.chunks_exact(taxa).map(<[f32]>::to_vec).collect())
 }
 
-fn check_taxa(network: &Network, batch: &Batch) -> Result<()> {
-    let (expected, found) = (network.taxa(), batch.evidence.size()[2]);
+fn check_taxa(ensemble: &Ensemble, batch: &Batch) -> Result<()> {
+    let (expected, found) = (ensemble.taxa(), batch.evidence.size()[2]);
     if expected == found {
         return Ok(());
     }
@@ -189,12 +190,15 @@ pub(crate) mod tests {
         let path = folder.path().join("liquid.safetensors");
         let _guard = random_numbers();
         let store = VarStore::new(Device::Cpu);
-        let _network = Network::new(&store, network::Sizes { taxa: TAXA as i64, units: 8, backbone: 16 });
+        let _ensemble = Ensemble::new(&store, 2, network::Sizes { taxa: TAXA as i64, units: 8, backbone: 16 });
         tch::manual_seed(seed);
         tch::no_grad(|| {
             for (name, mut variable) in store.variables() {
+                if name == "sharpness" {
+                    continue;
+                }
                 let values = Tensor::randn_like(&variable) * 0.5;
-                let values = if name == "nothing" { values.softmax(0, Kind::Float) } else { values };
+                let values = if name.ends_with("nothing") { values.softmax(0, Kind::Float) } else { values };
                 variable.copy_(&values);
             }
         });

@@ -5,7 +5,7 @@
 //! of anything; the frame's evidence, so corrected, is added to the burst's. Each step needs the state alone, so a
 //! burst can be judged while it is being taken.
 
-use tch::nn::{self, Init, Module, VarStore};
+use tch::nn::{self, Init, Module};
 use tch::{Device, Kind, Tensor};
 
 use super::cell::CfcCell;
@@ -34,7 +34,7 @@ pub struct Sizes {
     pub backbone: i64,
 }
 
-/// Weights of the network; they live in the [`VarStore`] it was made in.
+/// Weights of the network; they live in the store of the path that it was made under.
 #[derive(Debug)]
 pub struct Network {
     sizes: Sizes,
@@ -85,31 +85,21 @@ pub struct Judged {
 }
 
 impl Network {
-    /// Makes the weights in `store`; a fresh network weighs all frames alike.
-    pub fn new(store: &VarStore, sizes: Sizes) -> Self {
-        let path = store.root();
+    /// Makes the weights under `path`; a fresh network weighs all frames alike.
+    pub fn new(path: &nn::Path<'_>, sizes: Sizes) -> Self {
         let input = (OWN + RELATIVE) as i64;
         let zeros = nn::LinearConfig { ws_init: Init::Const(0.0), bs_init: Some(Init::Const(0.0)), bias: true };
-        let head = nn::linear(&path / "head", sizes.units + input, HEAD, zeros);
+        let head = nn::linear(path / "head", sizes.units + input, HEAD, zeros);
         if let Some(bias) = &head.bs {
             // Weight 1, memory near 1, no trust known, doubt exp(-3), half of the bias taken off, then one share.
             tch::no_grad(|| bias.shallow_clone().copy_(&Tensor::from_slice(&[0.0_f32, 4.0, 0.0, -3.0, 0.0, 0.0])));
         }
         Self {
             sizes,
-            cell: CfcCell::new(&(&path / "cell"), input, sizes.units, sizes.backbone),
+            cell: CfcCell::new(&(path / "cell"), input, sizes.units, sizes.backbone),
             head,
-            last: nn::linear(&path / "last", sizes.units + 1, 1, zeros),
+            last: nn::linear(path / "last", sizes.units + 1, 1, zeros),
             nothing: path.zeros_no_train("nothing", &[sizes.taxa]),
-        }
-    }
-
-    /// The sizes that a file's tensors have; none if they are no network of this kind.
-    pub fn sizes_in(tensors: &[(String, Tensor)]) -> Option<Sizes> {
-        let size = |name: &str| tensors.iter().find(|(n, _)| n == name).map(|(_, tensor)| tensor.size());
-        match (size("nothing")?.as_slice(), size("cell.ff1.weight")?.as_slice()) {
-            (&[taxa], &[units, backbone]) => Some(Sizes { taxa, units, backbone }),
-            _ => None,
         }
     }
 

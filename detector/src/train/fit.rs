@@ -1,4 +1,7 @@
-//! Fits the liquid network to bursts: AdamW on the likelihood of the taxa that agree with the label.
+//! Fits the liquid networks to bursts: AdamW on the likelihood of the taxa that agree with the label.
+//!
+//! Photographs are dealt into folds. Each network of the ensemble is fitted without one fold, which decides which epoch's
+//! weights it keeps; what it answers there, for photographs that it was not fitted to, also sets the ensemble's sharpness.
 
 use std::collections::HashMap;
 
@@ -8,9 +11,10 @@ use rand_chacha::ChaCha8Rng;
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 
-use crate::liquid::LiquidFrame;
+use crate::liquid::ensemble::Ensemble;
 use crate::liquid::features::Batch;
 use crate::liquid::network::{Judged, Network, Sizes};
+use crate::liquid::{LiquidFrame, rows};
 use crate::sighting::Sighting;
 use crate::{Error, Result};
 
@@ -26,9 +30,14 @@ const LEFT_OUT: [f64; 3] = [0.0, 0.2, 0.4];
 /// Added to probabilities before their logarithm.
 const SMALLEST: f64 = 1e-9;
 
-/// How the network is fitted.
+/// How far the networks' answers may be sharpened or softened, and in which steps.
+const SHARPNESS: (f64, f64, f64) = (0.5, 1.5, 0.05);
+
+/// How the networks are fitted.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FitOptions {
+    /// Folds of photographs, and so networks of the ensemble; at least 2.
+    pub folds: usize,
     /// Times that all bursts are seen.
     pub epochs: usize,
     /// Bursts a step.
@@ -50,13 +59,14 @@ pub struct FitOptions {
 impl Default for FitOptions {
     fn default() -> Self {
         Self {
-            epochs: 60,
+            folds: 5,
+            epochs: 40,
             batch: 64,
             learning_rate: 3e-3,
             weight_decay: 1e-2,
-            dropout: 0.1,
-            units: 32,
-            backbone: 64,
+            dropout: 0.3,
+            units: 16,
+            backbone: 32,
             seed: 7,
         }
     }
@@ -65,6 +75,8 @@ impl Default for FitOptions {
 /// A burst and what it shows.
 #[derive(Debug, Clone)]
 pub struct Lesson {
+    /// Number of the photograph that it was made from.
+    pub photograph: usize,
     /// Seconds since the burst's first frame, and what was seen.
     pub sightings: Vec<(f64, Sighting)>,
     /// Taxa that agree with the label.
@@ -78,40 +90,99 @@ impl Lesson {
     }
 }
 
-/// A fitted network.
+/// Fitted networks.
 #[derive(Debug)]
 pub struct Fitted {
-    /// Its weights.
+    /// The ensemble's weights.
     pub store: VarStore,
-    /// Epoch whose weights these are, from 1.
-    pub epoch: usize,
-    /// Mean loss on the validation bursts then.
-    pub validation_loss: f64,
+    /// For every lesson, in their order: the log probabilities of the network that was not fitted to its photograph,
+    /// sharpened like the ensemble.
+    pub held_out: Vec<Vec<f32>>,
+    /// The epoch, from 1, whose weights each network kept.
+    pub epochs: Vec<usize>,
+    /// What the answers are sharpened by; chosen for the least loss of `held_out`.
+    pub sharpness: f64,
 }
 
-/// Fits a network to `train` and keeps the weights of the epoch with the smallest loss on `validation`.
+/// Fits the ensemble to `lessons`.
 ///
-/// `progress` hears the number of each finished epoch and its loss on `validation`.
-pub fn fit(
-    train: &[Lesson],
-    validation: &[Lesson],
-    taxa: usize,
-    options: &FitOptions,
-    progress: &dyn Fn(usize, f64),
-) -> Result<Fitted> {
-    if train.is_empty() || validation.is_empty() {
-        return Err(Error::Training("no animal was seen in any burst for training or for validation".to_owned()));
-    }
-    tch::manual_seed(options.seed as i64);
-    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
+/// `progress` hears the number of each finished epoch, counted over all networks, and its loss on the fold held out.
+pub fn fit(lessons: &[Lesson], taxa: usize, options: &FitOptions, progress: &dyn Fn(usize, f64)) -> Result<Fitted> {
+    let folds = deal(lessons, options)?;
     let store = VarStore::new(Device::Cpu);
     let sizes = Sizes { taxa: taxa as i64, units: options.units, backbone: options.backbone };
-    let network = Network::new(&store, sizes);
-    set_nothing(&network, train, taxa)?;
+    let ensemble = Ensemble::new(&store, options.folds, sizes);
+    let (mut epochs, mut held_out) = (Vec::new(), vec![Vec::new(); lessons.len()]);
+    for (fold, network) in ensemble.members().iter().enumerate() {
+        let (mut train, mut held) = (Vec::new(), Vec::new());
+        for (index, lesson) in lessons.iter().enumerate() {
+            if folds[index] == fold { held.push((index, lesson)) } else { train.push(lesson) }
+        }
+        let scratch = VarStore::new(Device::Cpu);
+        tch::manual_seed((options.seed + fold as u64) as i64);
+        let fresh = Network::new(&scratch.root(), sizes);
+        let held_lessons: Vec<&Lesson> = held.iter().map(|&(_, lesson)| lesson).collect();
+        let told = |epoch, loss| progress(fold * options.epochs + epoch, loss);
+        let seed = options.seed + fold as u64;
+        epochs.push(fit_one(&scratch, &fresh, &train, &held_lessons, taxa, options, seed, &told)?);
+        let prefix = format!("members.{fold}.");
+        let kept = scratch.variables();
+        tch::no_grad(|| {
+            for (name, mut value) in store.variables() {
+                if let Some(fitted) = name.strip_prefix(&prefix).and_then(|name| kept.get(name)) {
+                    value.copy_(fitted);
+                }
+            }
+        });
+        let frames: Vec<_> = held_lessons.iter().map(|lesson| lesson.frames()).collect();
+        let judged = tch::no_grad(|| Ok::<_, Error>(network.forward(&Batch::new(&frames)?, 0.0).log_probabilities))?;
+        for ((index, _), answer) in held.iter().zip(rows(&judged)?) {
+            held_out[*index] = answer;
+        }
+    }
+    let sharpness = best_sharpness(lessons, &held_out);
+    ensemble.set_sharpness(sharpness);
+    for answer in &mut held_out {
+        *answer = sharpened(answer, sharpness);
+    }
+    Ok(Fitted { store, held_out, epochs, sharpness })
+}
+
+/// The fold of each lesson; all lessons of a photograph are in one.
+fn deal(lessons: &[Lesson], options: &FitOptions) -> Result<Vec<usize>> {
+    let mut photographs: Vec<usize> = lessons.iter().map(|lesson| lesson.photograph).collect();
+    photographs.sort_unstable();
+    photographs.dedup();
+    if options.folds < 2 || photographs.len() < options.folds {
+        return Err(Error::Training(format!(
+            "animals were seen in bursts of {} photographs, too few for {} folds",
+            photographs.len(),
+            options.folds
+        )));
+    }
+    photographs.shuffle(&mut ChaCha8Rng::seed_from_u64(options.seed));
+    let fold = |lesson: &Lesson| photographs.iter().position(|&p| p == lesson.photograph).unwrap_or(0) % options.folds;
+    Ok(lessons.iter().map(fold).collect())
+}
+
+/// Fits one network and leaves the weights of its best epoch, whose number is returned, in `store`.
+#[expect(clippy::too_many_arguments, reason = "called once; a struct would only repeat the names")]
+fn fit_one(
+    store: &VarStore,
+    network: &Network,
+    train: &[&Lesson],
+    held_out: &[&Lesson],
+    taxa: usize,
+    options: &FitOptions,
+    seed: u64,
+    progress: &dyn Fn(usize, f64),
+) -> Result<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    set_nothing(network, train, taxa);
     let mut optimiser = nn::AdamW { wd: options.weight_decay, ..nn::AdamW::default() }
-        .build(&store, options.learning_rate)
+        .build(store, options.learning_rate)
         .map_err(Error::Torch)?;
-    let validation = Examples::new(validation.iter().map(|lesson| (lesson.frames(), lesson)), taxa)?;
+    let held_out = Examples::new(held_out.iter().map(|&lesson| (lesson.frames(), lesson)), taxa)?;
     let steps = (options.epochs * train.len().div_ceil(options.batch)).max(1);
     let (mut step, mut best) = (0, None::<(usize, f64, HashMap<String, Tensor>)>);
     let mut order: Vec<usize> = (0..train.len()).collect();
@@ -121,7 +192,7 @@ pub fn fit(
             let fallen = 0.5 * (1.0 + (std::f64::consts::PI * step as f64 / steps as f64).cos());
             optimiser.set_lr(options.learning_rate * fallen + 1e-5);
             step += 1;
-            let parts: Vec<_> = chunk.iter().map(|&index| (part_of(&train[index], &mut rng), &train[index])).collect();
+            let parts: Vec<_> = chunk.iter().map(|&index| (part_of(train[index], &mut rng), train[index])).collect();
             let examples = Examples::new(parts.into_iter(), taxa)?;
             let judged = network.forward(&examples.batch, options.dropout);
             let loss = examples.loss(&judged).clamp_max(LARGEST_LOSS).mean(Kind::Float)
@@ -129,8 +200,8 @@ pub fn fit(
             optimiser.backward_step_clip_norm(&loss, 1.0);
         }
         let loss = tch::no_grad(|| {
-            let judged = network.forward(&validation.batch, 0.0);
-            validation.loss(&judged).mean(Kind::Float).double_value(&[])
+            let judged = network.forward(&held_out.batch, 0.0);
+            held_out.loss(&judged).mean(Kind::Float).double_value(&[])
         });
         if !loss.is_finite() {
             return Err(Error::Training(format!("the loss of epoch {epoch} is {loss}; try a smaller learning rate")));
@@ -141,7 +212,7 @@ pub fn fit(
         }
         progress(epoch, loss);
     }
-    let Some((epoch, validation_loss, weights)) = best else {
+    let Some((epoch, _, weights)) = best else {
         return Err(Error::Training("at least one epoch is needed".to_owned()));
     };
     tch::no_grad(|| {
@@ -151,7 +222,31 @@ pub fn fit(
             }
         }
     });
-    Ok(Fitted { store, epoch, validation_loss })
+    Ok(epoch)
+}
+
+/// The sharpness with the least mean loss of the answers.
+fn best_sharpness(lessons: &[Lesson], answers: &[Vec<f32>]) -> f64 {
+    let (from, to, by) = SHARPNESS;
+    let loss = |sharpness: f64| -> f64 {
+        let losses = lessons.iter().zip(answers).map(|(lesson, answer)| {
+            let answer = sharpened(answer, sharpness);
+            let mass: f64 = lesson.compatible.iter().map(|&taxon| f64::from(answer[taxon]).exp()).sum();
+            -(mass + SMALLEST).ln()
+        });
+        losses.sum()
+    };
+    let steps = ((to - from) / by).round() as usize;
+    let tried = (0..=steps).map(|step| from + step as f64 * by).map(|sharpness| (sharpness, loss(sharpness)));
+    tried.min_by(|a, b| a.1.total_cmp(&b.1)).map_or(1.0, |(sharpness, _)| sharpness)
+}
+
+/// Log probabilities times `sharpness`, summing to one again.
+fn sharpened(log_probabilities: &[f32], sharpness: f64) -> Vec<f32> {
+    let scaled: Vec<f64> = log_probabilities.iter().map(|&l| f64::from(l) * sharpness).collect();
+    let largest = scaled.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let sum: f64 = scaled.iter().map(|l| (l - largest).exp()).sum();
+    scaled.iter().map(|l| (l - largest - sum.ln()) as f32).collect()
 }
 
 /// Bursts as tensors, with what they show.
@@ -192,7 +287,7 @@ impl Examples {
 }
 
 /// Measures what the networks say of crops beside the truth: the mean distribution over the taxa that do not agree.
-fn set_nothing(network: &Network, lessons: &[Lesson], taxa: usize) -> Result<()> {
+fn set_nothing(network: &Network, lessons: &[&Lesson], taxa: usize) {
     let mut nothing = vec![0.0_f64; taxa];
     for lesson in lessons {
         for (_, sighting) in &lesson.sightings {
@@ -206,7 +301,6 @@ fn set_nothing(network: &Network, lessons: &[Lesson], taxa: usize) -> Result<()>
     let sum: f64 = nothing.iter().sum::<f64>() + SMALLEST;
     let shares: Vec<f32> = nothing.iter().map(|value| (value / sum) as f32).collect();
     tch::no_grad(|| network.nothing.shallow_clone().copy_(&Tensor::from_slice(&shares)));
-    Ok(())
 }
 
 /// The lesson with some frames left out, never all.
@@ -237,11 +331,11 @@ mod tests {
     use crate::liquid::BurstModel;
     use crate::liquid::tests::{TAXA, random_numbers, sighting};
 
-    /// The sharp frame is right and the many dark ones agree on a wrong species.
+    /// The bright frame is right and the many dark ones agree on a wrong species.
     fn lessons(seed: u64, count: usize) -> Vec<Lesson> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         (0..count)
-            .map(|_| {
+            .map(|photograph| {
                 let truth = rng.random_range(1..TAXA);
                 let right = rng.random_range(0..4);
                 let sightings = (0..4)
@@ -251,44 +345,74 @@ mod tests {
                         (frame as f64, seen)
                     })
                     .collect();
-                Lesson { sightings, compatible: vec![truth] }
+                Lesson { photograph, sightings, compatible: vec![truth] }
             })
             .collect()
+    }
+
+    fn is_right(lesson: &Lesson, judged: &[f32]) -> bool {
+        let best = (0..TAXA).max_by(|&a, &b| judged[a].total_cmp(&judged[b]));
+        best.is_some_and(|best| lesson.compatible.contains(&best))
     }
 
     #[test]
     fn it_learns_which_frames_to_believe() {
         let _guard = random_numbers();
-        let options = FitOptions { epochs: 25, batch: 16, units: 8, backbone: 16, ..FitOptions::default() };
-        let fitted = fit(&lessons(1, 96), &lessons(2, 32), TAXA, &options, &|_, _| ()).unwrap();
+        let options = FitOptions {
+            folds: 2,
+            epochs: 25,
+            batch: 16,
+            units: 8,
+            backbone: 16,
+            dropout: 0.1,
+            ..FitOptions::default()
+        };
+        let known = lessons(1, 160);
+        let fitted = fit(&known, TAXA, &options, &|_, _| ()).unwrap();
+        let held_out = known.iter().zip(&fitted.held_out).filter(|(lesson, judged)| is_right(lesson, judged));
+        assert!(held_out.count() >= 144);
+
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("liquid.safetensors");
         fitted.store.save(&path).unwrap();
         let model = BurstModel::load(&path).unwrap();
-        let held_out = lessons(3, 50);
-        let right = held_out.iter().filter(|lesson| {
-            let judged = model.judge(&lesson.frames()).unwrap();
-            let best = (0..TAXA).max_by(|&a, &b| judged[a].total_cmp(&judged[b])).unwrap();
-            lesson.compatible.contains(&best)
-        });
-        assert!(right.count() >= 45);
+        let new = lessons(3, 50);
+        assert!(new.iter().filter(|lesson| is_right(lesson, &model.judge(&lesson.frames()).unwrap())).count() >= 45);
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_network() {
+    fn the_same_seed_gives_the_same_networks() {
         let _guard = random_numbers();
-        let options = FitOptions { epochs: 2, batch: 8, units: 4, backbone: 8, ..FitOptions::default() };
-        let loss = |seed: u64| {
-            let options = FitOptions { seed, ..options };
-            fit(&lessons(1, 16), &lessons(2, 8), TAXA, &options, &|_, _| ()).unwrap().validation_loss
-        };
-        assert_eq!(loss(5), loss(5));
-        assert_ne!(loss(5), loss(6));
+        let options = FitOptions { folds: 2, epochs: 2, batch: 8, units: 4, backbone: 8, ..FitOptions::default() };
+        let answers =
+            |seed: u64| fit(&lessons(1, 16), TAXA, &FitOptions { seed, ..options }, &|_, _| ()).unwrap().held_out;
+        assert_eq!(answers(5), answers(5));
+        assert_ne!(answers(5), answers(6));
     }
 
     #[test]
-    fn nothing_to_learn_from_is_an_error() {
-        let error = fit(&[], &[], TAXA, &FitOptions::default(), &|_, _| ()).unwrap_err().to_string();
-        assert!(error.contains("no animal"), "{error}");
+    fn bursts_of_a_photograph_are_never_apart() {
+        let mut lessons = lessons(1, 30);
+        for (index, lesson) in lessons.iter_mut().enumerate() {
+            lesson.photograph = index / 3;
+        }
+        let folds = deal(&lessons, &FitOptions::default()).unwrap();
+        assert!(folds.chunks(3).all(|chunk| chunk.iter().all(|&fold| fold == chunk[0])));
+        assert_eq!(folds.iter().copied().max(), Some(4));
+    }
+
+    #[test]
+    fn overconfident_answers_are_softened() {
+        let lessons = lessons(1, 40);
+        let sure = |taxon: usize| (0..TAXA).map(|t| if t == taxon { -0.001 } else { -9.0 }).collect::<Vec<f32>>();
+        let half_wrong: Vec<Vec<f32>> =
+            lessons.iter().enumerate().map(|(i, l)| sure(if i % 2 == 0 { l.compatible[0] } else { 0 })).collect();
+        assert!(best_sharpness(&lessons, &half_wrong) < 0.7);
+    }
+
+    #[test]
+    fn too_little_to_learn_from_is_an_error() {
+        let error = fit(&[], TAXA, &FitOptions::default(), &|_, _| ()).unwrap_err().to_string();
+        assert!(error.contains("too few"), "{error}");
     }
 }

@@ -23,7 +23,7 @@ use bursts::{BurstMaker, SeenBurst};
 use evaluate::{Outcome, Truth, outcome};
 use fit::{FitOptions, Lesson, fit};
 use photographs::{Photograph, Split};
-use report::{Counts, Judges, Metrics};
+use report::{Comparison, Counts, Judges, Metrics};
 
 /// What to train from and where to.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub struct TrainOptions {
 pub enum Progress {
     /// Photographs whose bursts were made and seen, of how many.
     Bursts(usize, usize),
-    /// Epochs done, of how many, and the loss on the validation bursts.
+    /// Epochs done over all networks, of how many, and the loss on the fold held out.
     Epoch(usize, usize, f64),
 }
 
@@ -74,24 +74,31 @@ pub fn train(options: &TrainOptions, progress: &(dyn Fn(Progress) + Sync)) -> Re
     )?;
     let made = maker.all(options.bursts, threads, &|done, of| progress(Progress::Bursts(done, of)))?;
     let set = |split| lessons(&model, &photographs, &made, split);
-    let (train, validation, test) = (set(Split::Train), set(Split::Validation), set(Split::Test));
+    let (train, test) = (set(Split::Train), set(Split::Test));
 
     let taxa = model.taxonomy.taxa().len();
-    let epochs = options.fit.epochs;
+    let epochs = options.fit.epochs * options.fit.folds;
     let told = |epoch, loss| progress(Progress::Epoch(epoch, epochs, loss));
-    let fitted = fit(&train.lessons, &validation.lessons, taxa, &options.fit, &told)?;
+    let fitted = fit(&train.lessons, taxa, &options.fit, &told)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let weights = scratch.path().join(LIQUID_FILE);
     fitted.store.save(&weights)?;
 
-    let judges = judge_all(&model, &BurstModel::load(&weights)?, &test, options.threshold)?;
-    let metrics = Metrics::new(
-        &judges,
-        &test.truths,
-        [&train, &validation, &test].map(|set| set.counts(&photographs, options.bursts)),
-        options,
-        (fitted.epoch, fitted.validation_loss),
-    );
+    let liquid = BurstModel::load(&weights)?;
+    let frames: Vec<_> = test.lessons.iter().map(Lesson::frames).collect();
+    let judged = compare(&model, &test, liquid.judge_all(&frames)?, options);
+    let cross_validated = compare(&model, &train, fitted.held_out, options);
+    let counts = |set: &Set| set.counts(&photographs, options.bursts);
+    let metrics = Metrics {
+        test: judged,
+        cross_validated,
+        train_counts: counts(&train),
+        test_counts: counts(&test),
+        epochs: fitted.epochs,
+        sharpness: fitted.sharpness,
+        roll_up_threshold: options.threshold,
+        seed,
+    };
     model::write_folder(&options.model, &options.output, &weights, &metrics)?;
     Ok(metrics)
 }
@@ -124,25 +131,28 @@ fn lessons(model: &Model, photographs: &[Photograph], made: &[SeenBurst], split:
         }
         let lineage = photograph.names();
         let compatible = model.taxonomy.compatible(&lineage);
-        lessons.push(Lesson { sightings: burst.sightings.clone(), compatible: compatible.clone() });
+        lessons.push(Lesson {
+            photograph: burst.photograph,
+            sightings: burst.sightings.clone(),
+            compatible: compatible.clone(),
+        });
         truths.push(Truth { photograph: burst.photograph, lineage, compatible });
     }
     Set { split, lessons, truths }
 }
 
-fn judge_all(model: &Model, liquid: &BurstModel, set: &Set, threshold: f32) -> Result<Judges> {
+/// The liquid network's `answers` beside those of the baselines, on the bursts of a set.
+fn compare(model: &Model, set: &Set, answers: Vec<Vec<f32>>, options: &TrainOptions) -> Comparison {
     let frames: Vec<_> = set.lessons.iter().map(Lesson::frames).collect();
     let outcomes = |answers: Vec<Vec<f32>>| -> Vec<Outcome> {
-        answers
-            .iter()
-            .zip(&set.truths)
-            .map(|(answer, truth)| outcome(&model.taxonomy, truth, answer, threshold))
-            .collect()
+        let pairs = answers.iter().zip(&set.truths);
+        pairs.map(|(answer, truth)| outcome(&model.taxonomy, truth, answer, options.threshold)).collect()
     };
-    Ok(Judges {
-        liquid: outcomes(liquid.judge_all(&frames)?),
+    let judges = Judges {
+        liquid: outcomes(answers),
         mean_of_logits: outcomes(frames.iter().map(|f| baselines::mean_of_logits(f)).collect()),
         surest_frame: outcomes(frames.iter().map(|f| baselines::surest_frame(f)).collect()),
         frame_of_surest_box: outcomes(frames.iter().map(|f| baselines::frame_of_surest_box(f)).collect()),
-    })
+    };
+    Comparison::new(&judges, &set.truths, options.fit.seed)
 }

@@ -28,10 +28,8 @@ pub enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// Weights are fitted on its bursts.
+    /// Weights are fitted to its bursts, in folds.
     Train,
-    /// Its bursts decide which epoch's weights are kept.
-    Validation,
     /// Its bursts are only judged once, for the reported numbers.
     Test,
 }
@@ -95,7 +93,7 @@ pub fn read(folder: &Path) -> Result<Vec<Photograph>> {
             }
         }
     }
-    for split in [Split::Train, Split::Validation, Split::Test] {
+    for split in [Split::Train, Split::Test] {
         if !photographs.iter().any(|p| p.split == split && p.shows_animal()) {
             return Err(unusable(format!("no animal in the {split:?} split").to_lowercase()));
         }
@@ -129,7 +127,7 @@ mod tests {
         let mut list = "file,sha256,kind,split,lineage,licence,author,origin,package,member\n".to_owned();
         for (kind, split) in [
             ("photo", "train"),
-            ("cutout", "validation"),
+            ("cutout", "train"),
             ("photo", "test"),
             ("background", "train"),
             ("background", "test"),

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::TrainOptions;
 use super::evaluate::{Estimate, Outcome, Score, Truth, loss_gain, score, top1_gain};
 
 /// Outcomes of the test bursts under each judge, in the same order.
@@ -36,9 +35,11 @@ pub struct Gain {
     pub loss: Estimate,
 }
 
-/// The content of `metrics.json`. Every number has a 95 % interval from a bootstrap over photographs.
+/// The liquid network beside the judges that it has to beat, on the same bursts.
+///
+/// Every number has a 95 % interval from a bootstrap over photographs.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Metrics {
+pub struct Comparison {
     /// The liquid network over the burst.
     pub liquid: Score,
     /// The mean of the frames' log probabilities.
@@ -53,37 +54,35 @@ pub struct Metrics {
     pub gain_over_best_single_frame: Gain,
     /// Liquid against the frame of the surest box.
     pub gain_over_frame_of_surest_box: Gain,
+}
+
+/// The content of `metrics.json`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Metrics {
+    /// On bursts of the test photographs, which nothing was fitted to or chosen by.
+    pub test: Comparison,
+    /// On the training photographs, each judged by the one network that was not fitted to it.
+    pub cross_validated: Comparison,
     /// What the weights were fitted to.
-    pub train: Counts,
-    /// What decided which epoch's weights were kept.
-    pub validation: Counts,
-    /// What was judged for these numbers, seen by nothing before.
-    pub test: Counts,
-    /// Epoch whose weights were kept.
-    pub epoch: usize,
-    /// Loss on the validation bursts then.
-    pub validation_loss: f64,
+    pub train_counts: Counts,
+    /// What was judged for `test`.
+    pub test_counts: Counts,
+    /// The epoch that each network kept.
+    pub epochs: Vec<usize>,
+    /// What the answers are sharpened by.
+    pub sharpness: f64,
     /// Probability that a name needed in the roll-up.
     pub roll_up_threshold: f32,
     /// Seed of the bursts and of the fit.
     pub seed: u64,
 }
 
-impl Metrics {
-    /// Compares the judges; `counts` are those of train, validation and test, `kept` the epoch and its loss.
-    pub(super) fn new(
-        judges: &Judges,
-        truths: &[Truth],
-        counts: [Counts; 3],
-        options: &TrainOptions,
-        kept: (usize, f64),
-    ) -> Self {
-        let seed = options.fit.seed;
+impl Comparison {
+    pub(super) fn new(judges: &Judges, truths: &[Truth], seed: u64) -> Self {
         let gain = |other: &[Outcome]| Gain {
             top1: top1_gain(&judges.liquid, other, truths, seed),
             loss: loss_gain(&judges.liquid, other, truths, seed),
         };
-        let [train, validation, test] = counts;
         Self {
             liquid: score(&judges.liquid, truths, seed),
             mean_of_logits: score(&judges.mean_of_logits, truths, seed),
@@ -92,13 +91,6 @@ impl Metrics {
             gain_over_mean_of_logits: gain(&judges.mean_of_logits),
             gain_over_best_single_frame: gain(&judges.surest_frame),
             gain_over_frame_of_surest_box: gain(&judges.frame_of_surest_box),
-            train,
-            validation,
-            test,
-            epoch: kept.0,
-            validation_loss: kept.1,
-            roll_up_threshold: options.threshold,
-            seed,
         }
     }
 }
