@@ -62,7 +62,8 @@ pub fn describe(folder: &Path, created: DateTime<Utc>) -> Result<()> {
     let mut size = 0;
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
-        if path.file_name().is_some_and(|name| name != MLMODEL_FILE) {
+        // The card may be edited after the fact.
+        if path.file_name().is_some_and(|name| name != MLMODEL_FILE && name != "README.md") {
             size += path.metadata().map_err(Error::io(&path))?.len();
         }
     }
