@@ -1,7 +1,7 @@
 //! A burst's sightings as named detections: tracks, the liquid network's judgement of each, and the roll-up.
 
 use crate::Result;
-use crate::liquid::LiquidFrame;
+use crate::liquid::{LiquidFrame, baselines};
 use crate::model::Model;
 use crate::nms::{BoundingBox, Category};
 use crate::sighting::Sighting;
@@ -80,7 +80,8 @@ fn judge(model: &Model, frames: &[BurstFrame<'_>], tracks: &[Vec<usize>], number
         last_seconds = Some(frame.seconds);
         seen.push(LiquidFrame { sighting, gap_seconds: gap as f32 });
     }
-    let log_probabilities = model.judge(&seen)?;
+    // A lone photograph is no burst: there is nothing to join, and the network was fitted to bursts.
+    let log_probabilities = if frames.len() == 1 { baselines::mean_of_logits(&seen) } else { model.judge(&seen)? };
     Ok(Some(log_probabilities.iter().map(|l| l.exp()).collect()))
 }
 

@@ -3,6 +3,7 @@
 
 mod common;
 mod dag_files;
+mod findings;
 mod kill;
 mod races;
 mod robust;
