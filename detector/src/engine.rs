@@ -130,7 +130,9 @@ impl Engine {
             })?);
         }
         let pictures_in_flight = decode_threads + forward_threads * batch * 2 + 2;
-        Ok(Self { inner: Arc::new(Inner { model, decode: decode_sender, pictures_in_flight, workers, options }) })
+        let photographs = on_cpu.then_some(forward_sender);
+        let inner = Inner { model, decode: decode_sender, photographs, pictures_in_flight, workers, options };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The model that it runs.
@@ -151,7 +153,13 @@ impl Engine {
     /// Decodes one media file and shows it to the networks. Dropping the future abandons the work.
     pub async fn analyse(&self, content: MediaContent) -> Result<Analysis> {
         let (reply, events) = unbounded();
-        self.inner.decode.send(DecodeRequest { content, reply }).await.map_err(|_| Error::Stopped)?;
+        let request = DecodeRequest { content, reply };
+        match &self.inner.photographs {
+            Some(photographs) if request.is_photograph_in_memory() => {
+                photographs.send(ForwardWork::Photograph(request)).await.map_err(|_| Error::Stopped)?;
+            }
+            _ => self.inner.decode.send(request).await.map_err(|_| Error::Stopped)?,
+        }
         let mut analysis = None;
         let mut frames = Vec::new();
         let mut expected = None;
@@ -183,6 +191,8 @@ impl Engine {
 struct Inner {
     model: Arc<Model>,
     decode: Sender<DecodeRequest>,
+    /// The forward threads' queue, on a CPU.
+    photographs: Option<Sender<ForwardWork>>,
     pictures_in_flight: usize,
     workers: Vec<JoinHandle<()>>,
     options: EngineOptions,
@@ -190,8 +200,9 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Closing the first queue ends the decoders, whose end closes the second.
+        // Closing the first queue ends the decoders, whose end (with ours) closes the second.
         self.decode.close();
+        self.photographs = None;
         for worker in self.workers.drain(..) {
             if worker.join().is_err() {
                 error!("a thread of the detection engine panicked");
@@ -206,6 +217,13 @@ struct DecodeRequest {
     reply: Sender<Event>,
 }
 
+impl DecodeRequest {
+    fn is_photograph_in_memory(&self) -> bool {
+        let MediaContent::Bytes(bytes) = &self.content else { return false };
+        MediaType::sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]).is_ok_and(|media_type| !media_type.is_video())
+    }
+}
+
 #[derive(Debug)]
 enum Event {
     Opened(Box<Analysis>),
@@ -216,6 +234,17 @@ enum Event {
     Failed(Error),
 }
 
+/// What a forward thread is given.
+#[derive(Debug)]
+enum ForwardWork {
+    /// A decoded frame.
+    Frame(ForwardTask),
+    /// A photograph that it decodes itself: on a CPU a thread more than cores would only push the networks' data out of
+    /// the caches, and the other threads' forwards overlap with the decoding all the same.
+    Photograph(DecodeRequest),
+}
+
+#[derive(Debug)]
 struct ForwardTask {
     picture: Picture,
     input: Vec<u8>,
@@ -228,7 +257,7 @@ fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> Result<JoinHandl
     thread::Builder::new().name(name).spawn(work).map_err(Error::io("a thread of the detection engine"))
 }
 
-fn decode_stage(queue: &Receiver<DecodeRequest>, forward: &Sender<ForwardTask>, options: &EngineOptions) {
+fn decode_stage(queue: &Receiver<DecodeRequest>, forward: &Sender<ForwardWork>, options: &EngineOptions) {
     let mut preprocessor = Preprocessor::new();
     while let Ok(request) = queue.recv_blocking() {
         // Nobody waits for an abandoned request.
@@ -243,7 +272,7 @@ fn decode_stage(queue: &Receiver<DecodeRequest>, forward: &Sender<ForwardTask>, 
 
 fn decode_one(
     request: &DecodeRequest,
-    forward: &Sender<ForwardTask>,
+    forward: &Sender<ForwardWork>,
     preprocessor: &mut Preprocessor,
     options: &EngineOptions,
 ) -> Result<()> {
@@ -251,7 +280,9 @@ fn decode_one(
         MediaContent::Bytes(bytes) => {
             let media_type = MediaType::sniff(&bytes[..bytes.len().min(SNIFF_BYTES)])?;
             if !media_type.is_video() {
-                return decode_photograph(bytes, media_type, request, forward, preprocessor, options);
+                let task = decode_photograph(bytes, media_type, request, preprocessor, options)?;
+                pass_on(task, forward);
+                return Ok(());
             }
             let suffix = format!(".{media_type}");
             let file = tempfile::Builder::new().prefix("safari-").suffix(&suffix).tempfile();
@@ -269,19 +300,21 @@ fn decode_one(
                 return decode_video(path, media_type, request, forward, preprocessor, options);
             }
             let bytes = std::fs::read(path).map_err(Error::io(path))?;
-            decode_photograph(&bytes, media_type, request, forward, preprocessor, options)
+            let task = decode_photograph(&bytes, media_type, request, preprocessor, options)?;
+            pass_on(task, forward);
+            Ok(())
         }
     }
 }
 
+/// Decodes a photograph and tells what it is; its only frame is returned.
 fn decode_photograph(
     bytes: &[u8],
     media_type: MediaType,
     request: &DecodeRequest,
-    forward: &Sender<ForwardTask>,
     preprocessor: &mut Preprocessor,
     options: &EngineOptions,
-) -> Result<()> {
+) -> Result<ForwardTask> {
     let info = exif::read(bytes);
     let picture = decode(bytes, media_type, info.orientation, options.min_side, &options.limits)?;
     let opened = Analysis {
@@ -296,16 +329,15 @@ fn decode_photograph(
         failure: None,
     };
     send(&request.reply, Event::Opened(Box::new(opened)));
-    pass_on(picture, 0, 0.0, request, forward, preprocessor);
     send(&request.reply, Event::Decoded(1));
-    Ok(())
+    Ok(prepared(picture, 0, 0.0, request, preprocessor))
 }
 
 fn decode_video(
     path: &std::path::Path,
     media_type: MediaType,
     request: &DecodeRequest,
-    forward: &Sender<ForwardTask>,
+    forward: &Sender<ForwardWork>,
     preprocessor: &mut Preprocessor,
     options: &EngineOptions,
 ) -> Result<()> {
@@ -331,7 +363,7 @@ fn decode_video(
             return Ok(());
         }
         count += 1;
-        pass_on(frame.picture, frame.number, frame.seconds, request, forward, preprocessor);
+        pass_on(prepared(frame.picture, frame.number, frame.seconds, request, preprocessor), forward);
         next = match reader.next_frame() {
             Ok(next) => next,
             Err(error) => {
@@ -344,29 +376,32 @@ fn decode_video(
     Ok(())
 }
 
-fn pass_on(
+fn prepared(
     picture: Picture,
     number: u32,
     seconds: f64,
     request: &DecodeRequest,
-    forward: &Sender<ForwardTask>,
     preprocessor: &mut Preprocessor,
-) {
+) -> ForwardTask {
     let input = preprocessor.whole(&picture, DETECTOR_SIDE);
-    let task = ForwardTask { picture, input, number, seconds, reply: request.reply.clone() };
-    if forward.send_blocking(task).is_err() {
-        send(&request.reply, Event::Failed(Error::Stopped));
+    ForwardTask { picture, input, number, seconds, reply: request.reply.clone() }
+}
+
+fn pass_on(task: ForwardTask, forward: &Sender<ForwardWork>) {
+    let reply = task.reply.clone();
+    if forward.send_blocking(ForwardWork::Frame(task)).is_err() {
+        send(&reply, Event::Failed(Error::Stopped));
     }
 }
 
-fn forward_stage(queue: &Receiver<ForwardTask>, model: &Model, batch: usize, options: &EngineOptions) {
+fn forward_stage(queue: &Receiver<ForwardWork>, model: &Model, batch: usize, options: &EngineOptions) {
     let mut preprocessor = Preprocessor::new();
     while let Ok(first) = queue.recv_blocking() {
-        let mut tasks = vec![first];
+        let mut tasks: Vec<ForwardTask> = ready(first, &mut preprocessor, options).into_iter().collect();
         while tasks.len() < batch
-            && let Ok(task) = queue.try_recv()
+            && let Ok(work) = queue.try_recv()
         {
-            tasks.push(task);
+            tasks.extend(ready(work, &mut preprocessor, options));
         }
         tasks.retain(|task| !task.reply.is_closed());
         if tasks.is_empty() {
@@ -387,6 +422,25 @@ fn forward_stage(queue: &Receiver<ForwardTask>, model: &Model, batch: usize, opt
                     send(&task.reply, Event::Failed(Error::Torch(tch::TchError::Torch(text.clone()))));
                 }
             }
+        }
+    }
+}
+
+/// The frame to show to the networks; none if a photograph cannot be decoded or nobody waits for it.
+fn ready(work: ForwardWork, preprocessor: &mut Preprocessor, options: &EngineOptions) -> Option<ForwardTask> {
+    let request = match work {
+        ForwardWork::Frame(task) => return Some(task),
+        ForwardWork::Photograph(request) if request.reply.is_closed() => return None,
+        ForwardWork::Photograph(request) => request,
+    };
+    let MediaContent::Bytes(bytes) = &request.content else { return None };
+    let decoded = MediaType::sniff(&bytes[..bytes.len().min(SNIFF_BYTES)])
+        .and_then(|media_type| decode_photograph(bytes, media_type, &request, preprocessor, options));
+    match decoded {
+        Ok(task) => Some(task),
+        Err(error) => {
+            send(&request.reply, Event::Failed(error));
+            None
         }
     }
 }
