@@ -20,6 +20,8 @@ use args::{Args, Command};
 use error::{Error, Result};
 
 fn main() -> ExitCode {
+    // Before any thread has an arena.
+    detector::device::limit_arenas();
     let args = Args::parse();
     match execute(args) {
         Ok(code) => code,
