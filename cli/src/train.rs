@@ -74,7 +74,7 @@ fn table(metrics: &Metrics) -> String {
     );
     let train = &metrics.train_counts;
     let other = format!(
-        "{} bursts of the {} training photographs, each judged by the network that was not fitted to it:",
+        "{} bursts of the {} training photographs, each judged by the network that was not fitted to it (its epoch was chosen there):",
         train.bursts_with_an_animal_seen, train.photographs
     );
     [title, comparison(&metrics.test), String::new(), other, comparison(&metrics.cross_validated)].join("\n")

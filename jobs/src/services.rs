@@ -8,10 +8,13 @@ use detector::engine::{Engine, EngineOptions};
 use detector::model::{self, Model, ModelVersion};
 use lake::Lake;
 use platform::config::{Config, Device};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tracing::info;
 
 use crate::Result;
+
+/// Media that are read ahead of the engine.
+pub(crate) const READ_AHEAD: usize = 4;
 
 /// The configuration, the lake and the engine; the last two are opened when first needed.
 #[derive(Debug)]
@@ -20,12 +23,19 @@ pub struct Services {
     lake: OnceCell<Lake>,
     engine: OnceCell<Engine>,
     version: OnceCell<ModelVersion>,
+    reading: OnceCell<Arc<Semaphore>>,
 }
 
 impl Services {
     /// Services for a configuration; opens nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config, lake: OnceCell::new(), engine: OnceCell::new(), version: OnceCell::new() }
+        Self {
+            config,
+            lake: OnceCell::new(),
+            engine: OnceCell::new(),
+            version: OnceCell::new(),
+            reading: OnceCell::new(),
+        }
     }
 
     /// The configuration.
@@ -47,6 +57,12 @@ impl Services {
                 Ok(load.await.map_err(|_| detector::Error::Stopped)??)
             })
             .await
+    }
+
+    /// Permits to read a medium for the engine: as many as keep it busy and a few ahead, however many shards are under way.
+    pub(crate) async fn reading(&self) -> Result<&Arc<Semaphore>> {
+        let permits = self.engine().await?.useful_concurrency() + READ_AHEAD;
+        Ok(self.reading.get_or_init(|| async { Arc::new(Semaphore::new(permits)) }).await)
     }
 
     /// Name and content of the configured model, without loading it.

@@ -83,7 +83,7 @@ pub fn describe(folder: &Path, created: DateTime<Utc>) -> Result<()> {
             }),
         )]),
         metadata: json!({ "version": version.as_str(), "preprocessing": preprocessing() }),
-        mlflow_version: "3.14.0",
+        mlflow_version: "3.17.2",
         model_size_bytes: size,
         model_uuid: digest,
         signature: signature(),

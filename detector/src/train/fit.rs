@@ -119,12 +119,12 @@ pub fn fit(lessons: &[Lesson], taxa: usize, options: &FitOptions, progress: &dyn
             if folds[index] == fold { held.push((index, lesson)) } else { train.push(lesson) }
         }
         let scratch = VarStore::new(Device::Cpu);
-        tch::manual_seed((options.seed + fold as u64) as i64);
+        let own = FitOptions { seed: options.seed + fold as u64, ..*options };
+        tch::manual_seed(own.seed as i64);
         let fresh = Network::new(&scratch.root(), sizes);
         let held_lessons: Vec<&Lesson> = held.iter().map(|&(_, lesson)| lesson).collect();
         let told = |epoch, loss| progress(fold * options.epochs + epoch, loss);
-        let seed = options.seed + fold as u64;
-        epochs.push(fit_one(&scratch, &fresh, &train, &held_lessons, taxa, options, seed, &told)?);
+        epochs.push(fit_one(&scratch, &fresh, &train, &held_lessons, taxa, &own, &told)?);
         let prefix = format!("members.{fold}.");
         let kept = scratch.variables();
         tch::no_grad(|| {
@@ -166,7 +166,6 @@ fn deal(lessons: &[Lesson], options: &FitOptions) -> Result<Vec<usize>> {
 }
 
 /// Fits one network and leaves the weights of its best epoch, whose number is returned, in `store`.
-#[expect(clippy::too_many_arguments, reason = "called once; a struct would only repeat the names")]
 fn fit_one(
     store: &VarStore,
     network: &Network,
@@ -174,10 +173,9 @@ fn fit_one(
     held_out: &[&Lesson],
     taxa: usize,
     options: &FitOptions,
-    seed: u64,
     progress: &dyn Fn(usize, f64),
 ) -> Result<usize> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     set_nothing(network, train, taxa);
     let mut optimiser = nn::AdamW { wd: options.weight_decay, ..nn::AdamW::default() }
         .build(store, options.learning_rate)

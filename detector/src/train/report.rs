@@ -61,7 +61,8 @@ pub struct Comparison {
 pub struct Metrics {
     /// On bursts of the test photographs, which nothing was fitted to or chosen by.
     pub test: Comparison,
-    /// On the training photographs, each judged by the one network that was not fitted to it.
+    /// On the training photographs, each judged by the one network that was not fitted to it. That network's epoch and the
+    /// sharpness were chosen on the same bursts, so these numbers are somewhat too good.
     pub cross_validated: Comparison,
     /// What the weights were fitted to.
     pub train_counts: Counts,

@@ -18,13 +18,10 @@ use serde_json::{Value, json};
 
 use crate::manifest::{Burst, Entry, Shard};
 use crate::media::{self, ReadFailure};
-use crate::services::Services;
+use crate::services::{READ_AHEAD, Services};
 use crate::{Error, Result};
 
 use rows::{Place, Rows};
-
-/// Files that are read ahead of the engine.
-const READ_AHEAD: usize = 4;
 
 /// The job kind `infer`, mapped over the shards of `ingest`.
 ///
@@ -103,9 +100,13 @@ impl InferJob {
         let engine = self.services.engine().await?.clone();
         let entries: Vec<Entry> = shard.bursts.iter().flat_map(|burst| burst.media.clone()).collect();
         let max_bytes = config.detector.max_bytes;
+        let reading = self.services.reading().await?;
         let mut looks = futures::stream::iter(entries.into_iter().map(|entry| {
-            let (store, engine) = (Arc::clone(store), engine.clone());
-            async move { look(store.as_ref(), &engine, &entry, max_bytes).await }
+            let (store, engine, reading) = (Arc::clone(store), engine.clone(), Arc::clone(reading));
+            async move {
+                let _permit = reading.acquire_owned().await.map_err(|_| Error::Interrupted)?;
+                look(store.as_ref(), &engine, &entry, max_bytes).await
+            }
         }))
         .buffered(engine.useful_concurrency() + READ_AHEAD);
         for burst in &shard.bursts {
