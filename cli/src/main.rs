@@ -21,7 +21,7 @@ use error::{Error, Result};
 
 fn main() -> ExitCode {
     // Before any thread has an arena.
-    detector::device::limit_arenas();
+    detector::allocator::limit_arenas();
     let args = Args::parse();
     match execute(args) {
         Ok(code) => code,

@@ -76,14 +76,3 @@ fn load_cuda(folder: Option<&Path>) -> std::result::Result<(), String> {
     std::mem::forget(library);
     Ok(())
 }
-
-/// Has the system's allocator use two arenas instead of eight a core. To be called before threads start.
-///
-/// libtorch allocates and frees megabytes on every thread that runs a network, and what each arena keeps of them is lost to
-/// the others: the peak memory of a job was an eighth higher without this.
-#[allow(unsafe_code, reason = "the allocator that libtorch uses can only be told through libc")]
-pub fn limit_arenas() {
-    // SAFETY: mallopt takes two integers, and changes a setting of the allocator under its own lock.
-    #[cfg(target_env = "gnu")]
-    let _ = unsafe { libc::mallopt(libc::M_ARENA_MAX, 2) };
-}

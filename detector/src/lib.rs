@@ -3,6 +3,7 @@
 //! [`engine::Engine`] is the way in: it runs decoding and the networks as overlapping stages on threads of its own.
 //! [`identify`] turns what it saw in a burst into named detections.
 
+pub mod allocator;
 pub mod annotate;
 pub mod burst;
 pub mod decode;

@@ -78,6 +78,7 @@ impl InferJob {
         let transaction = Transaction::new(context.idempotency_key.clone(), 1);
         lake.append_detections(&rows.detections, &transaction).await?;
         lake.append_media(&rows.media, &transaction).await?;
+        detector::allocator::release();
         let failures = rows.media.iter().filter(|row| row.failure.is_some()).count() as u64;
         let (media, detections) = (rows.media.len(), rows.detections.len());
         Ok(JobOutput {

@@ -49,6 +49,8 @@ impl ReportJob {
         let tables = frames::read(lake, &location, self.services.model_version().await?.as_str()).await?;
         let summary = frames::summarise(&tables)?;
 
+        detector::allocator::release();
+
         let folder = self.folder(context);
         let store = object_store::open(&location).await?;
         let chosen = pictures::choose(&tables, with.pictures);
