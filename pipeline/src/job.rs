@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
@@ -168,6 +169,9 @@ pub enum Retry {
     Yes,
     /// The cause stays: fail the task at once.
     No,
+    /// Nothing went wrong, but what the task waits for is not there: look again after this time. The attempt does not
+    /// count and holds no slot meanwhile.
+    Later(Duration),
     /// The attempt stopped because it was told to; it does not count and runs again when the run goes on.
     Interrupted,
 }
@@ -181,6 +185,11 @@ impl JobError {
     /// A failure that stays (wrong settings, a model that does not load).
     pub fn permanent(message: impl Into<String>) -> Self {
         Self { message: message.into(), retry: Retry::No }
+    }
+
+    /// What a sensor waits for is not there yet: it looks again after `wait`. The message says what it waits for.
+    pub fn not_yet(message: impl Into<String>, wait: Duration) -> Self {
+        Self { message: message.into(), retry: Retry::Later(wait) }
     }
 
     /// The attempt stopped because [`JobContext::cancel`] was set.

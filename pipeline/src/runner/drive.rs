@@ -336,6 +336,7 @@ impl<'a> Drive<'a> {
                     tracing::warn!(task, index = claim.map_index, attempt = claim.number, error, "attempt failed");
                     self.board.end_instance(claim.position, 0, 0, "");
                 }
+                End::Later { note, .. } => self.board.note(claim.position, note.clone()),
                 End::Interrupted => {}
             }
         }

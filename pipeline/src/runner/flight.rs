@@ -145,6 +145,9 @@ impl Flight {
 
 /// A failed attempt: tried again while the task has retries left and the error may pass.
 pub(super) fn failure(error: JobError, task: &Task, failed_before: u32, now: Timestamp) -> End {
+    if let Retry::Later(wait) = error.retry {
+        return End::Later { note: error.message, at: now.plus(wait) };
+    }
     let again = error.retry != Retry::No && failed_before < task.retries;
     let retry_at = again.then(|| now.plus(retry::delay(task.retry_delay, failed_before)));
     End::Failed { error: error.message, retry_at }

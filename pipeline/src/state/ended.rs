@@ -27,6 +27,8 @@ pub(crate) enum End {
     Succeeded { output: String, failures: u64, summary: String },
     /// With an error. It is tried again at `retry_at`, or never.
     Failed { error: String, retry_at: Option<Timestamp> },
+    /// What it waits for is not there: it looks again at `at`. Nothing counts, and no trace of the attempt stays.
+    Later { note: String, at: Timestamp },
     /// Stopped on request: it runs again when the run goes on, and nothing counts.
     Interrupted,
 }
@@ -42,10 +44,13 @@ pub(super) async fn record(
     changes: &mut Vec<Change>,
 ) -> Result<bool> {
     let Ended { claim, end, items } = ended;
+    if let End::Later { note, at } = end {
+        return look_again(connection, owner, claim, note, *at).await;
+    }
     let (attempt_state, error) = match end {
         End::Succeeded { .. } => (AttemptState::Succeeded, None),
         End::Failed { error, .. } => (AttemptState::Failed, Some(error.as_str())),
-        End::Interrupted => (AttemptState::Lost, Some("stopped on request")),
+        End::Later { .. } | End::Interrupted => (AttemptState::Lost, Some("stopped on request")),
     };
     let kept = sqlx::query(
         "UPDATE attempt SET state = $1, finished_at = $2, error = $3
@@ -69,7 +74,7 @@ pub(super) async fn record(
         }
         End::Failed { retry_at: Some(at), .. } => (TaskState::Ready, None, 0, "", Some(*at), 1, Some(0)),
         End::Failed { retry_at: None, .. } => (TaskState::Failed, None, 0, "", None, 1, Some(0)),
-        End::Interrupted => (TaskState::Ready, None, 0, "", None, 0, None),
+        End::Later { .. } | End::Interrupted => (TaskState::Ready, None, 0, "", None, 0, None),
     };
     let moved = sqlx::query(
         "UPDATE task_instance
@@ -96,6 +101,40 @@ pub(super) async fn record(
         return Err(Error::Corrupt { what: format!("a running attempt {} of an instance that is not", claim.attempt) });
     }
     settle(claim.position, claim.map_index, state, error.map(str::to_string), settled, changes);
+    Ok(true)
+}
+
+/// Puts an instance back until `at`. Its attempt is removed: a sensor that waits for days would leave thousands.
+async fn look_again(
+    connection: &mut SqliteConnection,
+    owner: &Owner,
+    claim: &Claimed,
+    note: &str,
+    at: Timestamp,
+) -> Result<bool> {
+    let doing = |error| Error::database(DOING, error);
+    let kept =
+        sqlx::query("DELETE FROM attempt WHERE id = $1 AND owner_key = $2 AND number = $3 AND state = 'running'")
+            .bind(claim.attempt.to_string())
+            .bind(&owner.key)
+            .bind(i64::from(claim.number))
+            .execute(&mut *connection)
+            .await
+            .map_err(doing)?;
+    if kept.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "UPDATE task_instance SET state = 'ready', ready_at = $1, summary = $2, lost_in_a_row = 0
+         WHERE id = $3 AND state = 'running' AND attempts = $4",
+    )
+    .bind(at.millis())
+    .bind(note)
+    .bind(claim.instance.to_string())
+    .bind(i64::from(claim.number))
+    .execute(connection)
+    .await
+    .map_err(doing)?;
     Ok(true)
 }
 
