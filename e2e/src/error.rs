@@ -37,7 +37,21 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// The object store on the server refused.
+    /// The server that was started refused.
     #[error(transparent)]
     Store(#[from] platform::Error),
+
+    /// The database server refused a statement.
+    #[error("{action}: {source}")]
+    Database {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: sqlx::Error,
+    },
+}
+
+/// Wraps a failure of the operating system.
+pub(crate) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Io { action, source }
 }

@@ -3,6 +3,8 @@
 //! A missing part is an error that says how to install it, never a test that passes without looking.
 
 pub mod error;
+mod ports;
+pub mod postgres;
 pub mod seaweedfs;
 
 pub use error::{Error, Result};

@@ -2,7 +2,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
@@ -13,6 +12,8 @@ use platform::object_store::{AwsAccess, DEFAULT_REGION, Location, ObjectStore, c
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use crate::error::io;
+use crate::ports::free_ports;
 use crate::{Error, Result};
 
 /// How long a start may take on a busy machine before it counts as failed.
@@ -266,15 +267,6 @@ fn flags(folder: &Path, identities: &Path, ports: &[u16]) -> Vec<String> {
     flags
 }
 
-/// Ports that are free now. All are held until the last is chosen, so that they differ.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let listeners: Vec<TcpListener> = (0..count)
-        .map(|_| TcpListener::bind(("127.0.0.1", 0)))
-        .collect::<std::io::Result<_>>()
-        .map_err(io("find free ports"))?;
-    listeners.iter().map(|listener| Ok(listener.local_addr().map_err(io("find free ports"))?.port())).collect()
-}
-
 fn read_process_id(keeper: &mut Child) -> Result<u32> {
     let mut line = String::new();
     if let Some(output) = keeper.stdout.take() {
@@ -284,10 +276,6 @@ fn read_process_id(keeper: &mut Child) -> Result<u32> {
         program: "weed",
         reason: format!("the shell that keeps it answered {line:?}"),
     })
-}
-
-fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::Io { action, source }
 }
 
 #[cfg(test)]

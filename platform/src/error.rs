@@ -166,6 +166,26 @@ pub enum Error {
         reason: String,
     },
 
+    /// The database server cannot be reached.
+    #[error("cannot reach the database server {server} ({reason}): check that it runs, the network, and `state.url`")]
+    ServerUnreachable {
+        /// Its address without a password.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+
+    /// The database server answers and refuses.
+    #[error("the database server {server} refuses ({reason}): {advice}")]
+    ServerRefused {
+        /// Its address without a password.
+        server: String,
+        /// What it said.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
+    },
+
     /// A log level that does not exist.
     #[error(
         "`{level}` is no log level: give off, error, warn, info, debug or trace, or a list such as warn,pipeline=debug"
@@ -180,7 +200,7 @@ impl Error {
     /// Whether trying the same again later may succeed without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Unreachable { .. } | Error::DatabaseBusy { .. } => true,
+            Error::Unreachable { .. } | Error::DatabaseBusy { .. } | Error::ServerUnreachable { .. } => true,
             Error::ObjectStore { transient, .. } => *transient,
             _ => false,
         }

@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use url::Url;
+
 use super::{Config, Device};
+use crate::database::Address;
 use crate::object_store::Location;
 use crate::telemetry;
 
@@ -236,12 +239,12 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "state.url",
         default: "",
-        allowed: "sqlite:PATH, or nothing",
-        help: "The database for the state of runs; empty means sqlite:<home>/state.db.",
+        allowed: "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE, or nothing",
+        help: "The database for the state of runs; empty means sqlite:<home>/state.db. PostgreSQL lets several hosts share it.",
         secret: true,
         alias: None,
         set: |config, text| {
-            sqlite_path(text)?;
+            state_address(text)?;
             config.state.url = text.to_owned();
             Some(())
         },
@@ -261,17 +264,21 @@ pub(super) const KEYS: &[Key] = &[
     },
 ];
 
-/// The file of a `sqlite:` URL. The empty text is allowed and gives an empty path; anything else gives `None`.
-pub(super) fn sqlite_path(url: &str) -> Option<PathBuf> {
+/// The database that a URL names; an empty path for an empty text.
+pub(super) fn state_address(url: &str) -> Option<Address> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let parsed = Url::parse(url).ok()?;
+        return parsed.has_host().then(|| Address::Postgres(url.to_owned()));
+    }
     if url.is_empty() {
-        return Some(PathBuf::new());
+        return Some(Address::Sqlite(PathBuf::new()));
     }
     let rest = url.strip_prefix("sqlite:")?;
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     if rest.is_empty() || rest.contains(['?', '\0']) || rest == ":memory:" {
         return None;
     }
-    Some(PathBuf::from(rest))
+    Some(Address::Sqlite(PathBuf::from(rest)))
 }
 
 /// What is shown of a value that may hold a secret: a URL without its password, `***` for what is no URL.
@@ -279,7 +286,7 @@ pub(super) fn masked(text: &str) -> String {
     if text.is_empty() {
         return String::new();
     }
-    let Ok(mut url) = url::Url::parse(text) else {
+    let Ok(mut url) = Url::parse(text) else {
         return "***".to_owned();
     };
     if url.password().is_none() && url.query().is_none() {

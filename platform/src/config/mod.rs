@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use keys::KEYS;
 pub use keys::Key;
 
+use crate::database::Address;
 use crate::{Error, Result};
 
 /// The file that is read when no other is named, if it is there.
@@ -112,7 +113,7 @@ pub struct LakeConfig {
 /// Where the state of runs is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct StateConfig {
-    /// `sqlite:PATH`; empty means `<home>/state.db`. See [`Config::state_path`].
+    /// `sqlite:PATH` or `postgres://…`; empty means `<home>/state.db`. See [`Config::state_address`].
     pub url: String,
 }
 
@@ -177,11 +178,11 @@ impl Config {
         keys::sample()
     }
 
-    /// The file of the SQLite state database: `state.url`, or `<home>/state.db`.
-    pub fn state_path(&self) -> PathBuf {
-        match keys::sqlite_path(&self.state.url) {
-            Some(path) if !self.state.url.is_empty() => path,
-            _ => self.home.join("state.db"),
+    /// The database for the state of runs: `state.url`, or SQLite in `<home>/state.db`.
+    pub fn state_address(&self) -> Address {
+        match keys::state_address(&self.state.url) {
+            Some(address) if !self.state.url.is_empty() => address,
+            _ => Address::Sqlite(self.home.join("state.db")),
         }
     }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::database::Address;
 
 fn load(toml: Option<&str>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config> {
     let folder = tempfile::tempdir().unwrap();
@@ -40,7 +41,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.rollup.threshold, 0.7);
     assert_eq!((config.run.shard_size, config.run.parallelism), (200, 2));
     assert_eq!(config.lake_url(), "./safari-home/lake");
-    assert_eq!(config.state_path(), PathBuf::from("./safari-home/state.db"));
+    assert_eq!(config.state_address(), sqlite("./safari-home/state.db"));
     assert_eq!(config.log.level, "info");
     assert_eq!(config.settings().len(), keys().len());
     assert!(config.settings().iter().all(|setting| setting.source == Source::Default));
@@ -60,7 +61,7 @@ fn the_command_line_beats_variables_which_beat_the_file() {
     assert_eq!(setting(&config, "detector.batch").source, Source::Environment("SAFARI_DETECTOR_BATCH".to_owned()));
     assert!(matches!(setting(&config, "run.shard_size").source, Source::File { line: 6, .. }));
     assert_eq!(setting(&config, "model").source, Source::Default, "an empty variable is as good as none");
-    assert_eq!(config.state_path(), PathBuf::from("/flag/state.db"));
+    assert_eq!(config.state_address(), sqlite("/flag/state.db"));
 }
 
 #[test]
@@ -183,8 +184,16 @@ fn the_sample_holds_every_key_and_its_defaults() {
 fn state_and_lake_can_lie_elsewhere() {
     let flags = [("state.url", "sqlite:///data/s.db"), ("lake.url", "s3://bucket/lake")];
     let config = load(None, &[], &flags).unwrap();
-    assert_eq!(config.state_path(), PathBuf::from("/data/s.db"));
+    assert_eq!(config.state_address(), sqlite("/data/s.db"));
     assert_eq!(config.lake_url(), "s3://bucket/lake");
     let config = load(None, &[], &[("state.url", "sqlite:s.db")]).unwrap();
-    assert_eq!(config.state_path(), PathBuf::from("s.db"));
+    assert_eq!(config.state_address(), sqlite("s.db"));
+    let url = "postgres://safari:secret@db/state";
+    let config = load(None, &[], &[("state.url", url)]).unwrap();
+    assert_eq!(config.state_address(), Address::Postgres(url.to_owned()));
+    assert!(!format!("{:?} {}", config.state_address(), setting(&config, "state.url").value).contains("secret"));
+}
+
+fn sqlite(path: &str) -> Address {
+    Address::Sqlite(PathBuf::from(path))
 }

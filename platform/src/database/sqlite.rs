@@ -1,15 +1,23 @@
-//! SQLite pools for state that must survive a crash.
+//! Pools on a SQLite file.
 
 use std::path::Path;
-use std::time::Duration;
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::AnyPool;
+use sqlx::any::AnyPoolOptions;
+use url::Url;
 
+use super::{Database, Engine};
 use crate::error::io_reason;
 use crate::{Error, Result};
 
-/// How long a statement waits for another connection's lock before it fails as busy.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// What every connection begins with: foreign keys, a write-ahead log, a flush to the disk at every commit, and 10 s of
+/// patience with another connection's lock.
+const SETTINGS: [&str; 4] = [
+    "PRAGMA busy_timeout = 10000",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+];
 
 /// Readers run beside one writer in WAL mode; more connections than this only wait for one another.
 const MAX_CONNECTIONS: u32 = 8;
@@ -23,27 +31,38 @@ const MAX_CONNECTIONS: u32 = 8;
 /// # Errors
 /// [`Error::NotADatabase`] when the file is something else or damaged, [`Error::Full`], [`Error::Denied`],
 /// [`Error::DatabaseBusy`], or [`Error::Database`] with SQLite's words.
-pub async fn open_sqlite(path: &Path) -> Result<SqlitePool> {
+pub async fn open_sqlite(path: &Path) -> Result<Database> {
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         tokio::fs::create_dir_all(folder).await.map_err(|error| folder_error(folder, &error))?;
     }
     if path.is_dir() {
         return Err(Error::NotADatabase { path: path.to_owned(), reason: "it is a folder".to_owned() });
     }
-    let options = SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .foreign_keys(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY_TIMEOUT);
-    let pool = SqlitePoolOptions::new()
+    sqlx::any::install_default_drivers();
+    let pool = AnyPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
-        .connect_with(options)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                for setting in SETTINGS {
+                    sqlx::query(setting).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect(&url_of(path)?)
         .await
         .map_err(|error| explain(path, &error))?;
     check_journal(path, &pool).await?;
-    Ok(pool)
+    Ok(Database::new(pool, Engine::Sqlite))
+}
+
+/// The URL of a database file, which need not exist yet.
+fn url_of(path: &Path) -> Result<String> {
+    let absolute = std::path::absolute(path).map_err(|error| folder_error(path, &error))?;
+    let unusable = || Error::NotADatabase { path: path.to_owned(), reason: "its path cannot be a URL".to_owned() };
+    let file = Url::from_file_path(&absolute).map_err(|()| unusable())?;
+    // A `sqlite:` URL takes its path as it is written, percent signs decoded.
+    Ok(format!("sqlite://{}?mode=rwc", file.path()))
 }
 
 /// Puts a failure of the database at `path` into words: full disk, not a database, locked, read-only, or SQLite's own.
@@ -103,7 +122,7 @@ fn folder_error(folder: &Path, error: &std::io::Error) -> Error {
     }
 }
 
-async fn check_journal(path: &Path, pool: &SqlitePool) -> Result<()> {
+async fn check_journal(path: &Path, pool: &AnyPool) -> Result<()> {
     let mode: String =
         sqlx::query_scalar("PRAGMA journal_mode").fetch_one(pool).await.map_err(|error| explain(path, &error))?;
     if mode.eq_ignore_ascii_case("wal") {
@@ -122,23 +141,23 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    async fn pragma(pool: &SqlitePool, name: &'static str) -> i64 {
-        sqlx::query_scalar(name).fetch_one(pool).await.unwrap()
+    async fn pragma(database: &Database, name: &'static str) -> i64 {
+        sqlx::query_scalar(name).fetch_one(database.pool()).await.unwrap()
     }
 
     #[tokio::test]
     async fn opens_with_folders_and_safe_settings() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a/b/state.db");
-        let pool = open_sqlite(&path).await.unwrap();
-        assert_eq!(pragma(&pool, "PRAGMA foreign_keys").await, 1);
-        assert_eq!(pragma(&pool, "PRAGMA synchronous").await, 2, "2 is FULL");
-        assert_eq!(pragma(&pool, "PRAGMA busy_timeout").await, 10_000);
-        sqlx::query("CREATE TABLE t (x INTEGER PRIMARY KEY)").execute(&pool).await.unwrap();
-        sqlx::query("INSERT INTO t VALUES (7)").execute(&pool).await.unwrap();
-        pool.close().await;
-        let pool = open_sqlite(&path).await.unwrap();
-        assert_eq!(pragma(&pool, "SELECT x FROM t").await, 7);
+        let path = folder.path().join("a b/c%20?#/state.db");
+        let database = open_sqlite(&path).await.unwrap();
+        assert_eq!(pragma(&database, "PRAGMA foreign_keys").await, 1);
+        assert_eq!(pragma(&database, "PRAGMA synchronous").await, 2, "2 is FULL");
+        assert_eq!(pragma(&database, "PRAGMA busy_timeout").await, 10_000);
+        sqlx::query("CREATE TABLE t (x INTEGER PRIMARY KEY)").execute(database.pool()).await.unwrap();
+        sqlx::query("INSERT INTO t VALUES (7)").execute(database.pool()).await.unwrap();
+        database.pool().close().await;
+        let database = open_sqlite(&path).await.unwrap();
+        assert_eq!(pragma(&database, "SELECT x FROM t").await, 7);
     }
 
     #[tokio::test]
@@ -175,8 +194,8 @@ mod tests {
     async fn a_full_database_is_reported_as_full() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("state.db");
-        let pool = open_sqlite(&path).await.unwrap();
-        let mut connection = pool.acquire().await.unwrap();
+        let database = open_sqlite(&path).await.unwrap();
+        let mut connection = database.pool().acquire().await.unwrap();
         sqlx::query("CREATE TABLE t (x BLOB)").execute(&mut *connection).await.unwrap();
         sqlx::query("PRAGMA max_page_count = 10").execute(&mut *connection).await.unwrap();
         let failure =

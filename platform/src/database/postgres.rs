@@ -1,0 +1,71 @@
+//! Pools on a PostgreSQL server.
+
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use url::Url;
+
+use super::{Database, Engine};
+use crate::{Error, Result};
+
+/// Connections of one process. The writer takes one, questions and the listener the rest; servers allow 100 by default.
+const MAX_CONNECTIONS: u32 = 8;
+
+/// How long a connection may take to be made or to become free.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Opens a pool on the server and database that `url` names.
+///
+/// # Errors
+/// [`Error::ServerUnreachable`] and [`Error::ServerRefused`], with the server's words.
+pub(super) async fn open(url: &str) -> Result<Database> {
+    sqlx::any::install_default_drivers();
+    let pool = AnyPoolOptions::new()
+        .max_connections(MAX_CONNECTIONS)
+        .acquire_timeout(CONNECT_TIMEOUT)
+        .connect(url)
+        .await
+        .map_err(|error| explain(url, &error))?;
+    Ok(Database::new(pool, Engine::Postgres))
+}
+
+/// The server's address for people: without password and options.
+pub(super) fn shown(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return "the PostgreSQL server".to_owned() };
+    url.set_query(None);
+    // Both fail only for URLs that cannot have a password.
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+fn explain(url: &str, error: &sqlx::Error) -> Error {
+    let server = shown(url);
+    match error {
+        sqlx::Error::Database(failure) => {
+            let code = failure.code().unwrap_or_default().into_owned();
+            let advice = match code.as_str() {
+                "28P01" | "28000" => "check user and password in `state.url`",
+                "3D000" => "create the database, or name another in `state.url`",
+                "53300" => "the server has no connection left; raise its max_connections or stop other programs",
+                _ => "check `state.url` and the server's log",
+            };
+            Error::ServerRefused { server, reason: failure.message().to_owned(), advice }
+        }
+        sqlx::Error::PoolTimedOut => {
+            Error::ServerUnreachable { server, reason: "it did not answer in time".to_owned() }
+        }
+        other => Error::ServerUnreachable { server, reason: other.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let url = "postgres://safari:s3cret@db.example/state?sslpassword=other";
+        assert_eq!(shown(url), "postgres://safari@db.example/state");
+        assert_eq!(shown("postgres://no password here"), "the PostgreSQL server");
+    }
+}
