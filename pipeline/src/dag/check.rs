@@ -1,49 +1,72 @@
-//! Checks of tasks against one another: no circles, and templates use only what is upstream.
+//! Checks of tasks against one another: their order, and that templates use only what is upstream.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::Task;
 use super::mistake::Collector;
 use super::nearest::hint;
 use super::read::{Draft, Use};
+use super::task::Task;
 
-/// Brings the tasks into topological order (that of the file where it is free) and fills in `downstream`; a circle is a
-/// mistake.
-pub(super) fn order(tasks: &mut Vec<Task>, out: &mut Collector) {
-    let index: HashMap<String, usize> = tasks.iter().enumerate().map(|(at, task)| (task.id.clone(), at)).collect();
-    let needs: Vec<Vec<usize>> =
-        tasks.iter().map(|task| task.needs.iter().filter_map(|need| index.get(need).copied()).collect()).collect();
-    let mut missing: Vec<usize> = needs.iter().map(Vec::len).collect();
-    let mut needed_by = vec![Vec::new(); tasks.len()];
+/// Brings the tasks into topological order (that of the file where it is free) and fills in `downstream`. `needs` holds
+/// tasks only, see [`super::links`].
+pub(super) fn order(tasks: &mut Vec<Task>) {
+    let index: HashMap<&str, usize> = tasks.iter().enumerate().map(|(at, task)| (task.id.as_str(), at)).collect();
+    let needs: Vec<Vec<usize>> = tasks
+        .iter()
+        .map(|task| task.needs.iter().filter_map(|need| index.get(need.as_str()).copied()).collect())
+        .collect();
+    // Circles were told before, with groups in them.
+    let Ok(ordered) = sort(&needs) else { return };
+    let mut position = vec![0; tasks.len()];
+    for (at, task) in ordered.iter().enumerate() {
+        position[*task] = at;
+    }
+    let mut downstream = vec![Vec::new(); tasks.len()];
     for (task, needs) in needs.iter().enumerate() {
         for need in needs {
-            needed_by[*need].push(task);
+            downstream[*need].push(position[task]);
         }
     }
-    let mut free: VecDeque<usize> = (0..tasks.len()).filter(|task| missing[*task] == 0).collect();
-    let mut ordered = Vec::with_capacity(tasks.len());
-    while let Some(task) = free.pop_front() {
-        ordered.push(task);
-        for next in &needed_by[task] {
+    let mut old: Vec<Option<Task>> = tasks.drain(..).map(Some).collect();
+    for task in ordered {
+        let Some(mut moved) = old[task].take() else { continue };
+        moved.downstream = std::mem::take(&mut downstream[task]);
+        tasks.push(moved);
+    }
+}
+
+/// Brings nodes into an order in which each comes after those that it needs; otherwise gives, for each node, how many
+/// of its needs are in a circle or behind one.
+pub(super) fn sort(needs: &[Vec<usize>]) -> Result<Vec<usize>, Vec<usize>> {
+    let mut missing: Vec<usize> = needs.iter().map(Vec::len).collect();
+    let mut needed_by = vec![Vec::new(); needs.len()];
+    for (node, needs) in needs.iter().enumerate() {
+        for need in needs {
+            needed_by[*need].push(node);
+        }
+    }
+    let mut free: VecDeque<usize> = (0..needs.len()).filter(|node| missing[*node] == 0).collect();
+    let mut ordered = Vec::with_capacity(needs.len());
+    while let Some(node) = free.pop_front() {
+        ordered.push(node);
+        for next in &needed_by[node] {
             missing[*next] -= 1;
             if missing[*next] == 0 {
                 free.push_back(*next);
             }
         }
     }
-    if ordered.len() < tasks.len() {
-        tell_circles(tasks, &needs, &missing, out);
-        return;
-    }
-    let mut position = vec![0; tasks.len()];
-    for (at, task) in ordered.iter().enumerate() {
-        position[*task] = at;
-    }
-    let mut old: Vec<Option<Task>> = tasks.drain(..).map(Some).collect();
-    for task in ordered {
-        let Some(mut moved) = old[task].take() else { continue };
-        moved.downstream = needed_by[task].iter().map(|next| position[*next]).collect();
-        tasks.push(moved);
+    if ordered.len() == needs.len() { Ok(ordered) } else { Err(missing) }
+}
+
+/// Tells a trigger that asks about tasks before where there are none.
+pub(super) fn triggers(tasks: &[Task], draft: &Draft, out: &mut Collector) {
+    for task in tasks {
+        let lost = draft.lost_needs.contains(&task.id);
+        if task.needs.is_empty() && task.trigger.asks_about_needs() && !lost {
+            let message = format!("task `{}` has `trigger: {}` but needs no task; add `needs`", task.id, task.trigger);
+            out.add(task.places.trigger, message);
+        }
     }
 }
 
@@ -86,34 +109,4 @@ fn upstream(tasks: &[Task], index: &HashMap<&str, usize>, id: &str) -> HashSet<u
         }
     }
     found
-}
-
-/// Walks along needs among the tasks that never became free until a task comes again.
-fn tell_circles(tasks: &[Task], needs: &[Vec<usize>], missing: &[usize], out: &mut Collector) {
-    let mut told = HashSet::new();
-    for start in (0..tasks.len()).filter(|task| missing[*task] > 0) {
-        let mut path = Vec::new();
-        let mut seen = HashMap::new();
-        let mut at = start;
-        let circle = loop {
-            if told.contains(&at) {
-                break None;
-            }
-            if let Some(from) = seen.insert(at, path.len()) {
-                break Some(from);
-            }
-            path.push(at);
-            let Some(next) = needs[at].iter().copied().find(|need| missing[*need] > 0) else { break None };
-            at = next;
-        };
-        told.extend(path.iter().copied());
-        let Some(from) = circle else { continue };
-        let names: Vec<&str> = path[from..].iter().chain([&path[from]]).map(|task| tasks[*task].id.as_str()).collect();
-        let shown =
-            if names.len() > 12 { format!("{} → …", names[..12].join(" → ")) } else { names.join(" → ") };
-        out.add(
-            tasks[path[from]].places.id,
-            format!("tasks need one another in a circle: {shown}; remove one of these needs"),
-        );
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Reads a duration; the error says how to write one.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a length of time; write for example `500ms`, `30s`, `5m`, `2h` or `1h30m`");
     let mut total = Duration::ZERO;
     let mut rest = text.trim();

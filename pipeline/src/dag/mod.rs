@@ -17,24 +17,40 @@
 //!     timeout: 1h
 //!     parallelism: 2
 //! ```
+//!
+//! `docs/dags.md` explains every key; [`schema`] is the same for editors.
 
+mod alert;
 mod check;
-mod duration;
+pub(crate) mod duration;
+mod graph;
+mod links;
 mod mistake;
 mod nearest;
 mod params;
 mod read;
+mod schema;
+mod size;
+mod starts;
+mod task;
+mod times;
+mod trigger;
+mod unsupported;
 mod yaml;
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use alert::{Alert, AlertEvent, AlertTarget};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use params::{Param, ParamType, Params};
+pub use schema::schema;
+pub use starts::{Continuous, DagSchedule, Group, StreamSource};
+pub use task::{Cache, DEFAULT_POOL, RUN_DAG_JOB, Resources, RetryPolicy, RetryRule, Task};
+pub use trigger::{Decision, TriggerRule, Upstream};
 pub use yaml::MAX_YAML_BYTES;
 
 pub(crate) use mistake::Collector;
@@ -51,50 +67,25 @@ pub struct Dag {
     pub description: String,
     /// Its parameters, in the order of the file.
     pub params: Vec<Param>,
+    /// What makes it run without being asked; nothing does when `continuous` is given.
+    pub schedule: DagSchedule,
+    /// Where its items come from when it never ends.
+    pub continuous: Option<Continuous>,
+    /// Most runs of it that are active at once, at least 1; further ones wait. 16 when not given.
+    pub max_active_runs: u32,
+    /// How long a run may take.
+    pub timeout: Option<Duration>,
+    /// A run that has not ended this long after the end of its data interval raises an alert; one that has no interval,
+    /// this long after it was made.
+    pub deadline: Option<Duration>,
+    /// Whom to tell about its runs.
+    pub alerts: Vec<Alert>,
+    /// Its groups of tasks, in the order of the file.
+    pub groups: Vec<Group>,
     tasks: Vec<Task>,
     index: HashMap<String, usize>,
     file: String,
     yaml: String,
-}
-
-/// A task of a DAG.
-#[derive(Clone, Debug)]
-pub struct Task {
-    /// Its name, unique in the DAG.
-    pub id: String,
-    /// What it is for, in words.
-    pub description: String,
-    /// The kind of job that does it.
-    pub job: String,
-    /// What the job is given: a JSON object whose texts may be templates.
-    pub with: Value,
-    /// Tasks that must succeed before.
-    pub needs: Vec<String>,
-    /// For a mapped task: a list, or a template that gives one; the task runs once for each item.
-    pub map: Option<Value>,
-    /// How often a failed attempt is tried again.
-    pub retries: u32,
-    /// Wait before the first retry; doubles for each further one.
-    pub retry_delay: Duration,
-    /// How long one attempt may take.
-    pub timeout: Option<Duration>,
-    /// How many items of a mapped task may run at once; the run's own limit holds as well.
-    pub parallelism: Option<u32>,
-    /// Tasks whose outputs `with` uses.
-    pub(crate) with_uses: BTreeSet<String>,
-    /// Tasks whose outputs `map` uses.
-    pub(crate) map_uses: BTreeSet<String>,
-    /// Positions of the tasks that need this one.
-    pub(crate) downstream: Vec<usize>,
-    pub(crate) places: TaskPlaces,
-}
-
-/// Where parts of a task stand in the file.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct TaskPlaces {
-    pub(crate) id: Place,
-    pub(crate) job: Place,
-    pub(crate) with: Place,
 }
 
 impl Dag {
@@ -109,8 +100,11 @@ impl Dag {
             }
         };
         let mut tasks = std::mem::take(&mut draft.tasks);
-        check::order(&mut tasks, &mut out);
-        check::uses(&tasks, &draft, &mut out);
+        if links::resolve(&mut tasks, &draft.groups, &mut out) {
+            check::order(&mut tasks);
+            check::uses(&tasks, &draft, &mut out);
+            check::triggers(&tasks, &draft, &mut out);
+        }
         if let Some(mistakes) = out.into_mistakes(file) {
             return Err(Error::Dag(mistakes));
         }
@@ -119,6 +113,13 @@ impl Dag {
             name: draft.name,
             description: draft.description,
             params: draft.params,
+            schedule: draft.schedule,
+            continuous: draft.continuous,
+            max_active_runs: draft.max_active_runs,
+            timeout: draft.timeout,
+            deadline: draft.deadline,
+            alerts: draft.alerts,
+            groups: draft.groups,
             tasks,
             index,
             file: file.to_string(),
@@ -146,6 +147,22 @@ impl Dag {
     /// The task of this name.
     pub fn task(&self, id: &str) -> Option<&Task> {
         self.position(id).and_then(|position| self.tasks.get(position))
+    }
+
+    /// The tasks of a group, in topological order.
+    pub fn tasks_in<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Task> {
+        self.tasks.iter().filter(move |task| task.group.as_deref() == Some(group))
+    }
+
+    /// Names of all secrets that its tasks and alerts use.
+    pub fn secret_uses(&self) -> BTreeSet<String> {
+        let tasks = self.tasks.iter().flat_map(|task| &task.secret_uses);
+        tasks.chain(self.alerts.iter().flat_map(|alert| &alert.secret_uses)).cloned().collect()
+    }
+
+    /// Its shape as a Mermaid flowchart, for people: groups, tasks, and what needs what.
+    pub fn graph_text(&self) -> String {
+        graph::mermaid(self)
     }
 
     /// The place of a task in the topological order.

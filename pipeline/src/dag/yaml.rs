@@ -1,5 +1,6 @@
 //! YAML text to a tree in which every node knows its place, so that all mistakes of a file can be told at once.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -119,6 +120,27 @@ impl Node {
                 None
             }
         }
+    }
+
+    /// The boolean that the node holds; a mistake otherwise.
+    pub(super) fn boolean(&self, what: &str, out: &mut Collector) -> Option<bool> {
+        if let NodeValue::Bool(value) = self.value {
+            return Some(value);
+        }
+        out.add(self.place, format!("{what} must be true or false, but is {}", self.kind()));
+        None
+    }
+
+    /// The keys of a mapping that are strings; none of anything else.
+    pub(super) fn keys(&self) -> BTreeSet<&str> {
+        let NodeValue::Map(entries) = &self.value else { return BTreeSet::new() };
+        entries
+            .iter()
+            .filter_map(|(key, _)| match &key.value {
+                NodeValue::String(name) => Some(name.as_str()),
+                _ => None,
+            })
+            .collect()
     }
 
     /// The whole number, 0 or more, that the node holds; a mistake otherwise.

@@ -10,17 +10,21 @@ use super::{environment, message};
 use crate::dag::hint;
 
 /// Names known at the top of a template.
-const ROOTS: [&str; 5] = ["params", "run", "tasks", "item", "index"];
+const ROOTS: [&str; 8] = ["params", "run", "interval", "tasks", "item", "index", "batch", "secrets"];
 /// Attributes of `run`.
-const RUN_NAMES: [&str; 3] = ["id", "dag", "started_at"];
+const RUN_NAMES: [&str; 5] = ["id", "dag", "started_at", "logical_date", "trigger"];
+/// Attributes of `interval`.
+const INTERVAL_NAMES: [&str; 2] = ["start", "end"];
+/// Attributes of `batch`.
+const BATCH_NAMES: [&str; 3] = ["id", "items", "number"];
 /// Functions of the engine.
 const FUNCTIONS: [&str; 4] = ["range", "dict", "debug", "namespace"];
 /// Statements that would read other templates; a DAG has none.
 const FILE_STATEMENTS: [&str; 4] = ["include", "extends", "import", "from"];
 /// Filters of the engine, for hints only.
-const COMMON_FILTERS: [&str; 22] = [
-    "abs", "batch", "default", "first", "float", "int", "join", "last", "length", "list", "lower", "map", "max", "min",
-    "replace", "reverse", "round", "select", "slice", "sort", "string", "tojson",
+const COMMON_FILTERS: [&str; 23] = [
+    "abs", "batch", "date", "default", "first", "float", "int", "join", "last", "length", "list", "lower", "map",
+    "max", "min", "replace", "reverse", "round", "select", "slice", "sort", "string", "tojson",
 ];
 
 /// What a template needs.
@@ -34,6 +38,20 @@ pub struct Analysis {
     pub uses_item: bool,
     /// Whether `run` is used.
     pub uses_run: bool,
+    /// Whether `interval` is used.
+    pub uses_interval: bool,
+    /// Whether `batch` is used.
+    pub uses_batch: bool,
+    /// Names used as `secrets.<name>`.
+    pub secrets: BTreeSet<String>,
+}
+
+impl Analysis {
+    /// Whether parameters are all that is needed to render the template.
+    pub fn needs_only_params(&self) -> bool {
+        let runs = self.uses_run || self.uses_interval || self.uses_batch || self.uses_item;
+        !runs && self.tasks.is_empty() && self.secrets.is_empty()
+    }
 }
 
 /// What is wrong with a template.
@@ -89,11 +107,23 @@ fn take_name(name: &str, analysis: &mut Analysis) -> Result<(), String> {
             Ok(())
         }
         ("params", None) => Ok(()),
-        ("run", attribute) if attribute.is_none_or(|name| RUN_NAMES.contains(&name)) => {
+        ("run", attribute) => {
             analysis.uses_run = true;
+            check_attribute(root, attribute, &RUN_NAMES)
+        }
+        ("interval", attribute) => {
+            analysis.uses_interval = true;
+            check_attribute(root, attribute, &INTERVAL_NAMES)
+        }
+        ("batch", attribute) => {
+            analysis.uses_batch = true;
+            check_attribute(root, attribute, &BATCH_NAMES)
+        }
+        ("secrets", Some(secret)) => {
+            analysis.secrets.insert(secret.to_string());
             Ok(())
         }
-        ("run", Some(attribute)) => Err(format!("`run` has no `{attribute}`{}", hint(attribute, RUN_NAMES))),
+        ("secrets", None) => Err("name the secret: `secrets.<name>`".to_string()),
         ("tasks", Some(task)) if third == Some("output") => {
             analysis.tasks.insert(task.to_string());
             Ok(())
@@ -106,6 +136,15 @@ fn take_name(name: &str, analysis: &mut Analysis) -> Result<(), String> {
         }
         (function, None) if FUNCTIONS.contains(&function) => Ok(()),
         _ => Err(format!("unknown name `{root}` in a template{}", hint(root, ROOTS))),
+    }
+}
+
+fn check_attribute(root: &str, attribute: Option<&str>, known: &[&str]) -> Result<(), String> {
+    match attribute {
+        Some(name) if !known.contains(&name) => {
+            Err(format!("`{root}` has no `{name}`{}", hint(name, known.iter().copied())))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -207,9 +246,28 @@ mod tests {
     }
 
     #[test]
+    fn only_parameters_are_known_without_a_run() {
+        let found = analyse("{{ interval.start }}{{ batch.items }}{{ secrets.token }}").unwrap();
+        assert_eq!(found.secrets, BTreeSet::from(["token".to_string()]));
+        assert!(found.uses_interval && found.uses_batch && !found.uses_run);
+        for text in ["{{ run.trigger }}", "{{ interval }}", "{{ batch.number }}", "{{ secrets.a }}", "{{ index }}"] {
+            assert!(!analyse(text).unwrap().needs_only_params(), "{text}");
+        }
+        for text in ["plain", "{{ params.a }}", "{{ 1 + 1 }}"] {
+            assert!(analyse(text).unwrap().needs_only_params(), "{text}");
+        }
+    }
+
+    #[test]
     fn tells_unknown_names_filters_and_tests_with_their_place() {
         assert_eq!(mistake("a {{ parms.x }}"), "unknown name `parms` in a template; did you mean `params`? @ parms.x");
-        assert_eq!(mistake("{{ run.started }}"), "`run` has no `started`; known: id, dag, started_at @ run.started");
+        assert_eq!(
+            mistake("{{ run.started }}"),
+            "`run` has no `started`; known: id, dag, started_at, logical_date, trigger @ run.started"
+        );
+        assert_eq!(mistake("{{ interval.begin }}"), "`interval` has no `begin`; known: start, end @ interval.begin");
+        assert_eq!(mistake("{{ batch.item }}"), "`batch` has no `item`; did you mean `items`? @ batch.item");
+        assert_eq!(mistake("{{ secrets['a'] }}"), "name the secret: `secrets.<name>` @ secrets");
         assert_eq!(
             mistake("{{ tasks.a.outputs }}"),
             "write `tasks.a.output`: a task gives nothing else to a template @ tasks.a.outputs"

@@ -1,14 +1,21 @@
 //! Templates in a DAG: minijinja over parameters, the run, and the outputs of tasks upstream.
 //!
 //! A text that is one whole expression (`"{{ tasks.ingest.output.shards }}"`) keeps the type of its value; any other
-//! text with `{{ … }}` or `{% … %}` becomes a string. Names known in a template: `params.<name>`, `run.id`, `run.dag`,
-//! `run.started_at`, `tasks.<id>.output`, and in a mapped task `item` and `index`. An unknown name is an error, never
-//! an empty text.
+//! text with `{{ … }}` or `{% … %}` becomes a string. An unknown name is an error, never an empty text. Names known in a
+//! template:
+//!
+//! - `params.<name>`;
+//! - `run.id`, `run.dag`, `run.started_at`, `run.logical_date`, `run.trigger`;
+//! - `interval.start`, `interval.end`: the run's data interval;
+//! - `tasks.<id>.output`, and in a mapped task `item` and `index`;
+//! - `batch.id`, `batch.items`, `batch.number` in a continuous DAG;
+//! - `secrets.<name>`, only in a scope that was given them: see [`Scope::with_secrets`].
 
 mod analyse;
+mod date;
 mod lexer;
+mod scope;
 
-use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
@@ -16,72 +23,44 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde_json::Value;
 
 pub use analyse::{Analysis, TemplateMistake, analyse};
+pub use scope::Scope;
 
 use lexer::Piece;
 
 /// Instructions that one template may take: bounds loops that a slip makes endless (about a second).
 const FUEL: u64 = 10_000_000;
 
-/// What the names in a template mean.
-#[derive(Clone, Debug, Default)]
-pub struct Scope {
-    values: BTreeMap<&'static str, minijinja::Value>,
-    tasks: BTreeMap<String, minijinja::Value>,
-}
-
-impl Scope {
-    /// A scope with `params` (a JSON object) and `run` (an object with `id`, `dag`, `started_at`).
-    pub fn new(params: &Value, run: &Value) -> Self {
-        let mut values = BTreeMap::new();
-        values.insert("params", engine_value(params));
-        values.insert("run", engine_value(run));
-        Self { values, tasks: BTreeMap::new() }
-    }
-
-    /// Adds `tasks.<task>.output`.
-    pub fn add_output(&mut self, task: &str, output: &Value) {
-        let fields = minijinja::Value::from_pairs([("output", engine_value(output))]);
-        self.tasks.insert(task.to_string(), fields);
-    }
-
-    /// Whether `tasks.<task>.output` is known.
-    pub fn has_output(&self, task: &str) -> bool {
-        self.tasks.contains_key(task)
-    }
-
-    /// The same scope with `item` and `index` of a mapped task. Cheap: the values are shared.
-    pub fn with_item(&self, item: &Value, index: u32) -> Self {
-        let mut scope = self.clone();
-        scope.values.insert("item", engine_value(item));
-        scope.values.insert("index", minijinja::Value::from(index));
-        scope
-    }
-
-    fn context(&self) -> minijinja::Value {
-        let tasks = minijinja::Value::from_pairs(self.tasks.clone());
-        minijinja::Value::from_pairs(self.values.clone().into_iter().chain([("tasks", tasks)]))
-    }
-}
-
-fn engine_value(value: &Value) -> minijinja::Value {
-    minijinja::Value::from(minijinja::value::Serde(value))
-}
-
 /// Whether a text has template code.
 pub fn is_template(text: &str) -> bool {
     lexer::has_code(text)
 }
 
-/// Renders every text in `value`; the error says which template failed and why.
+/// Whether a text is one whole expression, so that it keeps the type of its value.
+pub fn is_expression(text: &str) -> bool {
+    lexer::pieces(text).is_ok_and(|pieces| whole_expression(text, &pieces).is_some())
+}
+
+/// Renders every text in `value`; the error says which template failed and why. The error of a template that uses
+/// secrets does not say what stood in them.
 pub fn render(value: &Value, scope: &Scope) -> Result<Value, String> {
     render_in(value, &scope.context())
+}
+
+/// Renders the value of a `when`; the error says why it is neither true nor false.
+pub fn render_condition(when: &Value, scope: &Scope) -> Result<bool, String> {
+    let other = match render(when, scope)? {
+        Value::Bool(condition) => return Ok(condition),
+        other => other,
+    };
+    let shown = shorten(&other.to_string()).to_string();
+    Err(format!("`when` gave {shown}; it must be true or false, so compare it, as in `… == 1` or `… | length > 0`"))
 }
 
 /// Renders the texts in `value` that need only `params`; others stay as they are.
 pub fn render_known(value: &Value, scope: &Scope) -> Result<Value, String> {
     let context = scope.context();
     map_texts(value, &|text| {
-        let known = analyse(text).is_ok_and(|found| found.tasks.is_empty() && !found.uses_item && !found.uses_run);
+        let known = analyse(text).is_ok_and(|found| found.needs_only_params());
         if known { render_text(text, &context) } else { Ok(Value::String(text.to_string())) }
     })
 }
@@ -103,13 +82,16 @@ fn map_texts(value: &Value, render: &dyn Fn(&str) -> Result<Value, String>) -> R
 
 fn render_text(text: &str, context: &minijinja::Value) -> Result<Value, String> {
     let fail = |why: String| format!("template `{}` failed: {why}", shorten(text));
+    // Errors are kept in the state, and the engine's details may hold the value of a secret.
+    let secret = text.contains("secrets");
+    let why = |error: minijinja::Error| if secret { fail(error.kind().to_string()) } else { fail(message(&error)) };
     let pieces = lexer::pieces(text).map_err(|mistake| fail(mistake.message))?;
     let Some(expression) = whole_expression(text, &pieces) else {
-        let rendered = environment().render_str(text, context).map_err(|error| fail(message(&error)))?;
+        let rendered = environment().render_str(text, context).map_err(why)?;
         return Ok(Value::String(rendered));
     };
-    let compiled = environment().compile_expression(expression).map_err(|error| fail(message(&error)))?;
-    let value = compiled.eval(context.clone()).map_err(|error| fail(message(&error)))?;
+    let compiled = environment().compile_expression(expression).map_err(why)?;
+    let value = compiled.eval(context.clone()).map_err(why)?;
     if value.is_undefined() {
         return Err(fail(missing(expression, context)));
     }
@@ -139,6 +121,7 @@ fn environment() -> &'static Environment<'static> {
         }
         environment.set_fuel(Some(FUEL));
         environment.set_recursion_limit(100);
+        environment.add_filter("date", date::format);
         environment.set_debug(true);
         environment
     });
@@ -227,6 +210,31 @@ mod tests {
         let scope = scope().with_item(&json!({"path": "a.jpg"}), 3);
         let value = json!({"list": ["{{ item.path }}", {"i": "{{ index }}"}], "n": 1});
         assert_eq!(render(&value, &scope).unwrap(), json!({"list": ["a.jpg", {"i": 3}], "n": 1}));
+    }
+
+    #[test]
+    fn conditions_are_true_or_false() {
+        let condition = |text: &str| render_condition(&json!(text), &scope());
+        assert_eq!(condition("{{ params.fast }}"), Ok(true));
+        assert_eq!(condition("{{ params.size > 200 }}"), Ok(false));
+        assert_eq!(render_condition(&json!(false), &scope()), Ok(false));
+        assert_eq!(
+            condition("{{ params.size }}").unwrap_err(),
+            "`when` gave 200; it must be true or false, so compare it, as in `… == 1` or `… | length > 0`"
+        );
+        assert!(condition("{{ params.nothing }}").unwrap_err().contains("has no `nothing`"));
+    }
+
+    #[test]
+    fn errors_do_not_tell_secrets() {
+        let names = std::collections::BTreeSet::from(["token".to_string()]);
+        let scope = scope().with_secrets(&names, &|_| Some("hunter2".to_string())).unwrap();
+        assert_eq!(render(&json!("Bearer {{ secrets.token }}"), &scope).unwrap(), json!("Bearer hunter2"));
+        for text in ["{{ secrets.token | date('%Y') }}", "{{ secrets.token | int }}", "x{{ secrets.token | int }}"] {
+            let error = render(&json!(text), &scope).unwrap_err();
+            assert_eq!(error, format!("template `{text}` failed: invalid operation"));
+        }
+        assert!(!format!("{scope:?}").contains("hunter2"));
     }
 
     #[test]

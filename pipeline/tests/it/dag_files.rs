@@ -14,11 +14,11 @@ fn mistakes(yaml: &str) -> String {
 }
 
 #[track_caller]
-fn golden(yaml: &str, expected: &[&str]) {
+pub fn golden(yaml: &str, expected: &[&str]) {
     assert_eq!(mistakes(yaml), expected.join("\n"));
 }
 
-const GOOD: &str = r#"
+pub const GOOD: &str = r#"
 dag: detect
 description: Find animals
 params:
@@ -200,13 +200,14 @@ fn yaml_that_cannot_be_read() {
 #[test]
 fn unknown_kinds_and_refused_settings_are_told_with_their_place() {
     let dag = dag(
-        "dag: d\nparams: {n: {type: integer, default: 1}}\ntasks:\n  a: {job: giv}\n  b: {job: give, with: {forbidden: 1}}\n",
+        "dag: d\nparams: {n: {type: integer, default: 1}}\ntasks:\n  a: {job: giv}\n  b: {job: give, with: {forbidden: 1}}\n  c: {dag: other}\n",
     );
     let error = registry([]).check(&dag, None).unwrap_err();
     assert_eq!(
         error.to_string(),
         "test.yaml:4:12: unknown job kind `giv`; did you mean `give`?\n\
-         test.yaml:5:24: task `b`: `forbidden` is not allowed"
+         test.yaml:5:24: task `b`: `forbidden` is not allowed\n\
+         test.yaml:6:12: task `c` runs a DAG, but no job of kind `run_dag` is registered"
     );
 }
 
