@@ -4,11 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Deserialize, Serialize};
 
 /// A moment in UTC, in whole milliseconds since 1970-01-01.
 ///
 /// Store operations take the moment as an argument instead of reading the clock, so that tests can move it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
@@ -20,6 +22,12 @@ impl Timestamp {
     /// The moment `millis` milliseconds after 1970-01-01 UTC.
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
+    }
+
+    /// The moment as a time of the calendar; the ends of chrono's calendar when it is beyond them.
+    pub fn time(self) -> DateTime<Utc> {
+        let beyond = if self.0 < 0 { DateTime::<Utc>::MIN_UTC } else { DateTime::<Utc>::MAX_UTC };
+        DateTime::from_timestamp_millis(self.0).unwrap_or(beyond)
     }
 
     /// Milliseconds since 1970-01-01 UTC.
@@ -35,6 +43,13 @@ impl Timestamp {
     /// Time from `earlier` to this moment; zero when the clock was set back in between.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl From<DateTime<Utc>> for Timestamp {
+    /// Cut to whole milliseconds.
+    fn from(time: DateTime<Utc>) -> Self {
+        Self(time.timestamp_millis())
     }
 }
 

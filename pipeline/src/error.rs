@@ -49,6 +49,22 @@ pub enum Error {
         /// The run.
         run: RunId,
     },
+    /// A worker was told to stop and has done so.
+    #[error("the worker was stopped")]
+    Stopped,
+    /// Two files of a folder hold DAGs of one name.
+    #[error("{second} and {first} both hold a dag named `{name}`; rename one of them", first = first.display(), second = second.display())]
+    DuplicateDag {
+        /// The name.
+        name: String,
+        /// The file that had it first.
+        first: PathBuf,
+        /// The file that has it too.
+        second: PathBuf,
+    },
+    /// No DAG has this name.
+    #[error("no dag named `{0}` is known; list the dags to see their names")]
+    DagNotFound(String),
     /// No run has this id.
     #[error("run {0} is not in the state database; list the runs to find its id")]
     RunNotFound(RunId),
@@ -110,14 +126,39 @@ impl Error {
     /// Wraps a database error, telling a full disk and a locked database from the rest.
     pub(crate) fn database(doing: &'static str, source: sqlx::Error) -> Self {
         let code = match &source {
-            sqlx::Error::Database(error) => error.code().and_then(|code| code.parse::<i32>().ok()),
-            _ => None,
+            sqlx::Error::Database(error) => error.code().unwrap_or_default(),
+            _ => return Self::Database { doing, source },
         };
-        // SQLite result codes; the low byte is the primary code (https://www.sqlite.org/rescode.html).
-        match code.map(|code| code & 0xff) {
-            Some(13) => Self::DiskFull { doing },
-            Some(5 | 6) => Self::DatabaseBusy { doing },
-            _ => Self::Database { doing, source },
+        match Trouble::of(&code) {
+            Some(Trouble::DiskFull) => Self::DiskFull { doing },
+            Some(Trouble::Busy) => Self::DatabaseBusy { doing },
+            None => Self::Database { doing, source },
+        }
+    }
+}
+
+enum Trouble {
+    DiskFull,
+    Busy,
+}
+
+impl Trouble {
+    /// From PostgreSQL's SQLSTATE, which has five characters
+    /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>), or SQLite's result code, of which the low byte
+    /// is the primary one (<https://www.sqlite.org/rescode.html>).
+    fn of(code: &str) -> Option<Self> {
+        if code.len() == 5 {
+            return match code {
+                "53100" => Some(Self::DiskFull),
+                // Serialisation failure, deadlock, lock not available.
+                "40001" | "40P01" | "55P03" => Some(Self::Busy),
+                _ => None,
+            };
+        }
+        match code.parse::<i32>().ok()? & 0xff {
+            13 => Some(Self::DiskFull),
+            5 | 6 => Some(Self::Busy),
+            _ => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::dag::{Collector, Dag, Params, hint};
+use crate::dag::{Collector, Dag, Params, RUN_DAG_JOB, Task, hint};
 use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::template::{self, Scope};
@@ -230,14 +230,13 @@ impl JobRegistry {
     }
 
     /// Checks that every task names a known kind and that its job accepts `with`. With `params`, templates that need
-    /// only parameters are rendered first.
+    /// only parameters are rendered first. A task that runs another DAG has the kind [`RUN_DAG_JOB`].
     pub fn check(&self, dag: &Dag, params: Option<&Params>) -> Result<()> {
         let scope = params.map(|params| Scope::new(&params.to_json(), &Value::Null));
         let mut out = Collector::default();
         for task in dag.tasks() {
             let Some(job) = self.jobs.get(task.job.as_str()) else {
-                let near = hint(&task.job, self.jobs.keys().copied());
-                out.add(task.places.job, format!("unknown job kind `{}`{near}", task.job));
+                out.add(task.places.job, self.unknown(task));
                 continue;
             };
             let with = match &scope {
@@ -248,9 +247,19 @@ impl JobRegistry {
                 out.add(task.places.with, format!("task `{}`: {message}", task.id));
             }
         }
+        for (place, what) in dag.unsupported() {
+            out.add(place, format!("{what} has no effect in this version yet; remove it"));
+        }
         match out.into_mistakes(dag.file()) {
             Some(mistakes) => Err(Error::Dag(mistakes)),
             None => Ok(()),
         }
+    }
+
+    fn unknown(&self, task: &Task) -> String {
+        if task.runs_dag() {
+            return format!("task `{}` runs a DAG, but no job of kind `{RUN_DAG_JOB}` is registered", task.id);
+        }
+        format!("unknown job kind `{}`{}", task.job, hint(&task.job, self.jobs.keys().copied()))
     }
 }

@@ -5,12 +5,12 @@
 //! instance an idempotency key that is the same for all its attempts, so that a job can make its effects exactly-once.
 //!
 //! ```no_run
-//! # async fn example(pool: sqlx::SqlitePool, registry: pipeline::JobRegistry) -> pipeline::Result<()> {
+//! # async fn example(state: platform::database::Database, registry: pipeline::JobRegistry) -> pipeline::Result<()> {
 //! use pipeline::{Dag, Runner, RunnerOptions, Store};
 //!
 //! let dag = Dag::load(std::path::Path::new("dags/detect.yaml"))?;
 //! let params = dag.params(&[("source".to_string(), "data-samples".to_string())])?;
-//! let runner = Runner::new(Store::open(pool).await?, registry, RunnerOptions::new("safari-home"));
+//! let runner = Runner::new(Store::open(state).await?, registry, RunnerOptions::new("safari-home"));
 //! let start = runner.start_or_resume(&dag, &params).await?;
 //! let outcome = runner.drive(start.run_id()).await?;
 //! println!("{} after {:.1} s", outcome.state, outcome.seconds);
@@ -24,6 +24,8 @@ mod error;
 pub mod ids;
 pub mod job;
 pub mod runner;
+pub mod schedule;
+pub mod scheduler;
 pub mod state;
 pub mod template;
 
@@ -32,5 +34,6 @@ pub use dag::{Dag, Mistake, Mistakes, Params};
 pub use error::{Error, Result};
 pub use ids::{AttemptId, DagVersionId, RunId, TaskInstanceId};
 pub use job::{Cancel, Job, JobContext, JobError, JobOutput, JobRegistry, ProgressSink, Retry};
-pub use runner::{RunEvent, RunOutcome, Runner, RunnerOptions, Start, TaskProgress};
-pub use state::{AttemptState, RunState, Store, TaskState, TaskSummary};
+pub use runner::{RunEvent, RunOutcome, Runner, RunnerOptions, Secrets, Start, TaskProgress};
+pub use scheduler::{DagFolder, Scheduler};
+pub use state::{AttemptState, DagRecord, RunCause, RunState, Store, TaskState, TaskSummary};

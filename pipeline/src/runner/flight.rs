@@ -9,7 +9,7 @@ use super::dispatch::Delivered;
 use super::retry;
 use crate::clock::Timestamp;
 use crate::dag::Task;
-use crate::ids::AttemptId;
+use crate::ids::{AttemptId, RunId};
 use crate::job::{JobError, JobOutput, MAX_OUTPUT_BYTES, ProgressSink, Retry};
 use crate::state::{Claimed, End, Ended};
 
@@ -18,8 +18,12 @@ use crate::state::{Claimed, End, Ended};
 pub(super) enum Stop {
     /// Its time was up.
     TimedOut,
-    /// The run is interrupted.
+    /// The time of all attempts together was up.
+    TaskTimedOut,
+    /// The worker is interrupted.
     Interrupted,
+    /// The run was told to stop.
+    Cancelled,
     /// Another owner has its instance.
     Fenced,
 }
@@ -31,7 +35,8 @@ pub(super) struct Flight {
     pub(super) cancel: watch::Sender<bool>,
     pub(super) abandon: watch::Sender<bool>,
     pub(super) began: Instant,
-    pub(super) deadline: Option<Instant>,
+    /// When its time is up, and which time that is.
+    pub(super) deadline: Option<(Instant, Stop)>,
     pub(super) stop: Option<(Stop, Instant)>,
 }
 
@@ -54,6 +59,11 @@ impl Flights {
         self.by_attempt.values()
     }
 
+    /// The attempts of one run.
+    pub(super) fn of_run(&self, run: RunId) -> impl Iterator<Item = &Flight> {
+        self.by_attempt.values().filter(move |flight| flight.claim.run == run)
+    }
+
     /// The attempt that came back; nothing when it was given up before.
     pub(super) fn take(&mut self, attempt: AttemptId) -> Option<Flight> {
         self.by_attempt.remove(&attempt)
@@ -63,6 +73,13 @@ impl Flights {
     pub(super) fn stop_all(&mut self, why: Stop, grace: Duration) {
         for flight in self.by_attempt.values_mut() {
             flight.tell(why, grace);
+        }
+    }
+
+    /// Tells the attempts of a run to stop for good.
+    pub(super) fn stop_run(&mut self, run: RunId, grace: Duration) {
+        for flight in self.by_attempt.values_mut().filter(|flight| flight.claim.run == run) {
+            flight.tell(Stop::Cancelled, grace);
         }
     }
 
@@ -78,8 +95,10 @@ impl Flights {
     /// Tells those to stop whose time is up, and takes out those that did not stop in time.
     pub(super) fn expire(&mut self, now: Instant, grace: Duration) -> Vec<Flight> {
         for flight in self.by_attempt.values_mut() {
-            if flight.deadline.is_some_and(|deadline| deadline <= now) {
-                flight.tell(Stop::TimedOut, grace);
+            if let Some((deadline, why)) = flight.deadline
+                && deadline <= now
+            {
+                flight.tell(why, grace);
             }
         }
         let given_up = |flight: &Flight| flight.stop.is_some_and(|(_, give_up)| give_up <= now);
@@ -92,7 +111,7 @@ impl Flights {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         let of = |flight: &Flight| match flight.stop {
             Some((_, give_up)) => Some(give_up),
-            None => flight.deadline,
+            None => flight.deadline.map(|(deadline, _)| deadline),
         };
         self.by_attempt.values().filter_map(of).min()
     }
@@ -108,6 +127,22 @@ impl Drop for Flights {
 }
 
 impl Flight {
+    /// An attempt that begins now.
+    pub(super) fn new(
+        claim: Claimed,
+        task: &Task,
+        progress: ProgressSink,
+        cancel: watch::Sender<bool>,
+        abandon: watch::Sender<bool>,
+    ) -> Self {
+        let began = Instant::now();
+        let own = task.timeout.map(|timeout| (began + timeout, Stop::TimedOut));
+        let left = task.task_timeout.map(|timeout| claim.started_at.plus(timeout).since(Timestamp::now()));
+        let all = left.map(|left| (began + left, Stop::TaskTimedOut));
+        let deadline = own.into_iter().chain(all).min_by_key(|(deadline, _)| *deadline);
+        Self { claim, progress, cancel, abandon, began, deadline, stop: None }
+    }
+
     fn tell(&mut self, why: Stop, grace: Duration) {
         if self.stop.is_none() {
             self.stop = Some((why, Instant::now() + grace));
@@ -120,11 +155,10 @@ impl Flight {
         let items = self.progress.counts().0;
         let end = match (delivered.result, self.stop) {
             (Ok(output), _) => success(output, task),
-            (Err(_), Some((Stop::Interrupted | Stop::Fenced, _))) => End::Interrupted,
-            (Err(error), Some((Stop::TimedOut, _))) => {
-                failure(timed_out(task, &error.message), task, self.claim.failed, now)
-            }
-            (Err(error), None) => failure(error, task, self.claim.failed, now),
+            (Err(_), Some((Stop::Interrupted | Stop::Cancelled | Stop::Fenced, _))) => End::Interrupted,
+            (Err(error), Some((Stop::TimedOut, _))) => failure(timed_out(task, &error.message), task, &self.claim, now),
+            (Err(error), Some((Stop::TaskTimedOut, _))) => out_of_time(task, &error.message),
+            (Err(error), None) => failure(error, task, &self.claim, now),
         };
         Ended { claim: self.claim, end, items }
     }
@@ -135,22 +169,32 @@ impl Flight {
         let items = self.progress.counts().0;
         let end = match self.stop {
             Some((Stop::TimedOut, _)) => {
-                failure(timed_out(task, "it did not stop when told to"), task, self.claim.failed, now)
+                failure(timed_out(task, "it did not stop when told to"), task, &self.claim, now)
             }
+            Some((Stop::TaskTimedOut, _)) => out_of_time(task, "it did not stop when told to"),
             _ => End::Interrupted,
         };
         Ended { claim: self.claim, end, items }
     }
 }
 
-/// A failed attempt: tried again while the task has retries left and the error may pass.
-pub(super) fn failure(error: JobError, task: &Task, failed_before: u32, now: Timestamp) -> End {
+/// A failed attempt: tried again while the task has retries and time left and the error may pass.
+pub(super) fn failure(error: JobError, task: &Task, claim: &Claimed, now: Timestamp) -> End {
+    let late = |at: Timestamp| task.task_timeout.is_some_and(|timeout| at > claim.started_at.plus(timeout));
     if let Retry::Later(wait) = error.retry {
-        return End::Later { note: error.message, at: now.plus(wait) };
+        let at = now.plus(wait);
+        return if late(at) { out_of_time(task, &error.message) } else { End::Later { note: error.message, at } };
     }
-    let again = error.retry != Retry::No && failed_before < task.retries;
-    let retry_at = again.then(|| now.plus(retry::delay(task.retry_delay, failed_before)));
-    End::Failed { error: error.message, retry_at }
+    let policy = task.retry_policy(&error.message);
+    let again = error.retry != Retry::No && claim.failed < policy.retries;
+    let retry_at = now.plus(retry::delay(&policy, claim.failed));
+    End::Failed { error: error.message, retry_at: Some(retry_at).filter(|at| again && !late(*at)) }
+}
+
+fn out_of_time(task: &Task, what: &str) -> End {
+    let limit = task.task_timeout.unwrap_or_default();
+    let error = format!("not done after {limit:?} ({what}); raise `task_timeout` of task `{}`", task.id);
+    End::Failed { error, retry_at: None }
 }
 
 fn success(output: JobOutput, task: &Task) -> End {

@@ -2,11 +2,13 @@
 
 mod board;
 mod dispatch;
-mod drive;
 mod events;
 mod flight;
 mod lock;
 mod retry;
+mod secrets;
+mod work;
+mod worker;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -17,6 +19,7 @@ use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
 pub use events::{RunEvent, RunOutcome, TaskProgress};
+pub use secrets::Secrets;
 
 use crate::clock::Timestamp;
 use crate::dag::{Dag, Params};
@@ -27,6 +30,7 @@ use crate::state::{InstanceKind, Owner, Store, TaskState};
 
 use dispatch::{Dispatcher, LocalDispatcher};
 use lock::{Lock, Tried};
+use worker::{Assignment, Worker};
 
 /// Settings of a runner.
 #[derive(Clone, Debug)]
@@ -44,6 +48,10 @@ pub struct RunnerOptions {
     /// Hold `<home>/locks/run-<id>.lock` while driving, which makes take-over after a crash immediate. Without it
     /// several runners may drive the same run together, and only leases tell who is dead.
     pub exclusive: bool,
+    /// How often a worker that shares the database looks for work that another process made.
+    pub poll: Duration,
+    /// What `secrets.<name>` means in templates.
+    pub secrets: Secrets,
 }
 
 impl RunnerOptions {
@@ -56,6 +64,8 @@ impl RunnerOptions {
             grace: Duration::from_secs(10),
             max_lost: 5,
             exclusive: true,
+            poll: Duration::from_millis(250),
+            secrets: Secrets::default(),
         }
     }
 }
@@ -94,6 +104,7 @@ pub struct Runner {
     dispatcher: Arc<dyn Dispatcher>,
     events: broadcast::Sender<(RunId, RunEvent)>,
     interrupt: watch::Sender<bool>,
+    drain: watch::Sender<bool>,
     /// Locks taken by `start_or_resume`, waiting for `drive`.
     locks: Mutex<HashMap<RunId, Lock>>,
 }
@@ -108,6 +119,7 @@ impl Runner {
             dispatcher: Arc::new(LocalDispatcher),
             events: broadcast::Sender::new(1024),
             interrupt: watch::Sender::new(false),
+            drain: watch::Sender::new(false),
             locks: Mutex::default(),
         }
     }
@@ -126,6 +138,11 @@ impl Runner {
     /// later. Jobs that do not stop within the grace time are left behind. This runner drives nothing afterwards.
     pub fn interrupt(&self) {
         self.interrupt.send_replace(true);
+    }
+
+    /// Claims nothing more; what is under way may end, and then `serve` returns.
+    pub fn drain(&self) {
+        self.drain.send_replace(true);
     }
 
     /// Finds the unfinished run of this DAG text and these parameters and takes it over, or makes a new one. Job kinds
@@ -179,12 +196,18 @@ impl Runner {
     }
 
     async fn drive_owned(&self, run_id: RunId) -> Result<RunOutcome> {
-        let work_dir = self.options.home.join("runs").join(run_id.to_string());
-        std::fs::create_dir_all(&work_dir).map_err(|source| Error::Home { path: work_dir.clone(), source })?;
-        // A key for each drive: what an earlier one of this process left behind is lost too.
-        let owner = Owner { host: lock::host_name(), pid: std::process::id(), key: Uuid::new_v4().to_string() };
-        let plan = self.store.plan(run_id).await?;
-        drive::Drive::new(self, plan, owner, work_dir).await?.run().await
+        Worker::new(self, Assignment::Run(run_id), self.new_owner()).drive(run_id).await
+    }
+
+    /// Works on whatever is ready in any run, until [`Runner::interrupt`]. `queues` limits it to tasks of these queues
+    /// and of none; empty means all. An error means that the database failed for good.
+    pub async fn serve(&self, queues: Vec<String>) -> Result<()> {
+        Worker::new(self, Assignment::All { queues }, self.new_owner()).serve().await
+    }
+
+    /// A key for each worker: what an earlier one of this process left behind is lost too.
+    fn new_owner(&self) -> Owner {
+        Owner { host: lock::host_name(), pid: std::process::id(), key: Uuid::new_v4().to_string() }
     }
 
     /// Takes the lock of a run unless it is ours already; gives the process that holds it.

@@ -1,312 +1,326 @@
 //! What the end of a task means for the tasks downstream.
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use serde_json::Value;
 
-use super::Plan;
-use super::create::ROWS_IN_ONE;
+use super::claim::STEP_OF_PRIORITY;
+use super::create::{ROWS_IN_ONE, pool_of};
 use super::read::output_of;
-use super::step::Change;
+use super::statement::Statement;
+use super::step::{Change, RunTransaction};
 use super::types::{InstanceKind, TaskState};
-use crate::clock::Timestamp;
+use crate::dag::{Decision, Task, Upstream};
 use crate::error::{Error, Result};
 use crate::ids::TaskInstanceId;
-use crate::template;
+use crate::template::{self, Scope};
 
 /// Items of one mapped task.
 const MOST_ITEMS: usize = 100_000;
 const DOING: &str = "letting tasks go on";
 
-/// Tasks, by position, to look at.
-#[derive(Default)]
-pub(super) struct Settled {
-    /// Tasks that have just ended.
-    pub(super) ended: Vec<usize>,
-    /// Mapped tasks of which an item has just ended.
-    pub(super) maps: Vec<usize>,
-    /// Waiting tasks whose needs may all have ended.
-    pub(super) candidates: Vec<usize>,
-}
-
-/// What a waiting task does next, decided by the states of the tasks that it needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Wait,
-    Go,
-    Skip,
-    FailWithUpstream,
-}
-
 /// Ends mapped tasks whose items have all ended, and lets waiting tasks go on, until nothing more follows.
-pub(super) async fn advance(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
-    now: Timestamp,
-    mut settled: Settled,
-    changes: &mut Vec<Change>,
-) -> Result<()> {
-    settled.maps.sort_unstable();
-    settled.maps.dedup();
-    for map in std::mem::take(&mut settled.maps) {
-        if end_map(connection, plan, map, now, changes).await? {
-            settled.ended.push(map);
+pub(super) async fn advance(run: &mut RunTransaction<'_>) -> Result<()> {
+    let mut maps = std::mem::take(&mut run.settled.maps);
+    maps.sort_unstable();
+    for items in maps.chunk_by(|a, b| a == b) {
+        if let Some(map) = items.first() {
+            run.items_ended(*map, items.len()).await?;
         }
     }
     loop {
-        for ended in std::mem::take(&mut settled.ended) {
-            if let Some(task) = plan.dag.tasks().get(ended) {
-                settled.candidates.extend(&task.downstream);
+        for ended in std::mem::take(&mut run.settled.ended) {
+            if let Some(task) = run.plan.dag.tasks().get(ended) {
+                run.settled.candidates.extend(&task.downstream);
             }
         }
-        settled.candidates.sort_unstable();
-        settled.candidates.dedup();
-        if settled.candidates.is_empty() {
+        let mut candidates = std::mem::take(&mut run.settled.candidates);
+        candidates.sort_unstable();
+        candidates.dedup();
+        if candidates.is_empty() || run.stopping {
             return Ok(());
         }
-        for candidate in std::mem::take(&mut settled.candidates) {
-            if let Some(state) = let_go(connection, plan, candidate, now, changes).await?
-                && state.is_finished()
-            {
-                settled.ended.push(candidate);
+        for candidate in candidates {
+            run.let_go(candidate).await?;
+        }
+    }
+}
+
+impl RunTransaction<'_> {
+    /// Moves one waiting task if its needs have decided about it.
+    async fn let_go(&mut self, position: usize) -> Result<()> {
+        let Some(task) = self.plan.dag.tasks().get(position) else { return Ok(()) };
+        let mut needs = Vec::with_capacity(task.needs.len());
+        for need in &task.needs {
+            needs.push(self.state_of(need).await?);
+        }
+        let states: Vec<Upstream> = needs.iter().copied().map(upstream).collect();
+        match task.trigger.decide(&states) {
+            Decision::Wait => Ok(()),
+            Decision::Skip => self.end_waiting(position, TaskState::Skipped, None).await,
+            Decision::FailWithUpstream => {
+                let failed = task.needs.iter().zip(&states).filter(|(_, state)| **state != Upstream::Succeeded);
+                let names: Vec<&str> =
+                    failed.filter(|(_, state)| **state != Upstream::Pending).map(|(name, _)| name.as_str()).collect();
+                let error = format!("not run because of {}", names.join(", "));
+                self.end_waiting(position, TaskState::UpstreamFailed, Some(error)).await
             }
+            Decision::Go => match self.wanted(task).await? {
+                Ok(false) => self.end_waiting(position, TaskState::Skipped, None).await,
+                Err(error) => self.end_waiting(position, TaskState::Failed, Some(error)).await,
+                Ok(true) if task.map.is_some() => self.expand(position).await,
+                Ok(true) => self.make_ready(position).await,
+            },
         }
     }
-}
 
-fn decide(needs: &[TaskState]) -> Next {
-    if needs.iter().any(|state| !state.is_finished()) {
-        return Next::Wait;
+    /// Whether the task's `when` lets it run; the inner error is a `when` that gives no boolean.
+    async fn wanted(&mut self, task: &Task) -> Result<std::result::Result<bool, String>> {
+        let Some(when) = &task.when else { return Ok(Ok(true)) };
+        let scope = self.scope_with(task.when_uses.iter()).await?;
+        Ok(template::render_condition(when, &scope))
     }
-    if needs.iter().any(|state| matches!(state, TaskState::Failed | TaskState::UpstreamFailed)) {
-        return Next::FailWithUpstream;
-    }
-    if needs.contains(&TaskState::Skipped) { Next::Skip } else { Next::Go }
-}
 
-/// Moves one waiting task; gives its new state, or nothing when it stays.
-async fn let_go(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
-    position: usize,
-    now: Timestamp,
-    changes: &mut Vec<Change>,
-) -> Result<Option<TaskState>> {
-    let Some(task) = plan.dag.tasks().get(position) else { return Ok(None) };
-    let mut needs = Vec::with_capacity(task.needs.len());
-    for need in &task.needs {
-        needs.push(state_of(connection, plan, need, changes).await?);
-    }
-    let (state, error) = match decide(&needs) {
-        Next::Wait => return Ok(None),
-        Next::Go if task.map.is_some() => return expand(connection, plan, position, now, changes).await,
-        Next::Go => (TaskState::Ready, None),
-        Next::Skip => (TaskState::Skipped, None),
-        Next::FailWithUpstream => {
-            let failed = task.needs.iter().zip(&needs).filter(|(_, state)| **state != TaskState::Succeeded);
-            let names: Vec<&str> = failed.map(|(name, _)| name.as_str()).collect();
-            (TaskState::UpstreamFailed, Some(format!("not run because of {}", names.join(", "))))
+    /// What templates know, with the outputs of some tasks.
+    async fn scope_with<'s>(&mut self, tasks: impl Iterator<Item = &'s String>) -> Result<Scope> {
+        let mut scope = self.plan.scope.clone();
+        for used in tasks {
+            let output = output_of(self.connection, self.plan.run, used).await?.unwrap_or_default();
+            scope.add_output(used, &output);
         }
-    };
-    move_task(connection, plan, position, TaskState::Waiting, state, error, now, changes).await
-}
+        Ok(scope)
+    }
 
-/// The state of a task as a whole; what ended in this transaction is known without asking.
-async fn state_of(connection: &mut SqliteConnection, plan: &Plan, task: &str, changes: &[Change]) -> Result<TaskState> {
-    let own = plan.dag.position(task);
-    let ended = changes.iter().find_map(|change| match change {
-        Change::TaskEnded { position, state, .. } if Some(*position) == own => Some(*state),
-        _ => None,
-    });
-    if let Some(state) = ended {
-        return Ok(state);
-    }
-    let state: (String,) =
-        sqlx::query_as("SELECT state FROM task_instance WHERE run_id = $1 AND task = $2 AND map_index = -1")
-            .bind(plan.run.to_string())
-            .bind(task)
-            .fetch_one(connection)
-            .await
-            .map_err(|error| Error::database(DOING, error))?;
-    TaskState::read(&state.0)
-}
-
-/// Makes the items of a mapped task whose list can now be known.
-async fn expand(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
-    position: usize,
-    now: Timestamp,
-    changes: &mut Vec<Change>,
-) -> Result<Option<TaskState>> {
-    let Some(task) = plan.dag.tasks().get(position) else { return Ok(None) };
-    let mut scope = plan.scope.clone();
-    for used in &task.map_uses {
-        let output = output_of(connection, plan.run, used).await?.unwrap_or_default();
-        scope.add_output(used, &output);
-    }
-    let items = task.map.as_ref().map_or(Ok(serde_json::Value::Null), |map| template::render(map, &scope));
-    let items = match items {
-        Ok(serde_json::Value::Array(items)) if items.len() <= MOST_ITEMS => items,
-        other => {
-            let error = match other {
-                Ok(serde_json::Value::Array(items)) => {
-                    format!("`map` gave {} items, more than the {MOST_ITEMS} allowed; make larger items", items.len())
-                }
-                Ok(_) => "`map` gave no list; it must be a list of items".to_string(),
-                Err(error) => format!("`map`: {error}"),
-            };
-            return move_task(
-                connection,
-                plan,
-                position,
-                TaskState::Waiting,
-                TaskState::Failed,
-                Some(error),
-                now,
-                changes,
-            )
-            .await;
-        }
-    };
-    let state = if items.is_empty() { TaskState::Succeeded } else { TaskState::Running };
-    let moved = sqlx::query(
-        "UPDATE task_instance SET state = $1, instances = $2, started_at = $3, finished_at = $4
-         WHERE run_id = $5 AND task = $6 AND map_index = -1 AND state = 'waiting'",
-    )
-    .bind(state.as_str())
-    .bind(items.len() as i64)
-    .bind(now.millis())
-    .bind(state.is_finished().then(|| now.millis()))
-    .bind(plan.run.to_string())
-    .bind(&task.id)
-    .execute(&mut *connection)
-    .await
-    .map_err(|error| Error::database(DOING, error))?;
-    if moved.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let count = items.len();
-    let rows: Vec<(usize, String)> = items.iter().map(serde_json::Value::to_string).enumerate().collect();
-    for chunk in rows.chunks(ROWS_IN_ONE) {
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO task_instance (id, run_id, task, map_index, kind, position, state, ready_at, item) ",
-        );
-        query.push_values(chunk, |mut row, (index, item)| {
-            row.push_bind(TaskInstanceId::new().to_string())
-                .push_bind(plan.run.to_string())
-                .push_bind(&task.id)
-                .push_bind(*index as i64)
-                .push_bind(InstanceKind::Item.as_str())
-                .push_bind(position as i64)
-                .push_bind(TaskState::Ready.as_str())
-                .push_bind(now.millis())
-                .push_bind(item);
+    /// The state of a task as a whole; what ended in this transaction is known without asking.
+    async fn state_of(&mut self, task: &str) -> Result<TaskState> {
+        let own = self.plan.dag.position(task);
+        let ended = self.changes.iter().find_map(|change| match change {
+            Change::TaskEnded { position, state, .. } if Some(*position) == own => Some(*state),
+            _ => None,
         });
-        query.build().execute(&mut *connection).await.map_err(|error| Error::database(DOING, error))?;
-    }
-    changes.push(Change::Expanded { position, instances: count as u64 });
-    if state.is_finished() {
-        changes.push(Change::TaskEnded { position, state, error: None });
-    }
-    Ok(Some(state))
-}
-
-/// Ends a mapped task when its last item has ended.
-async fn end_map(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
-    position: usize,
-    now: Timestamp,
-    changes: &mut Vec<Change>,
-) -> Result<bool> {
-    let doing = |error| Error::database(DOING, error);
-    let run = plan.run.to_string();
-    let open: Option<(i64,)> = sqlx::query_as(
-        "SELECT 1 FROM task_instance
-         WHERE run_id = $1 AND state IN ('ready', 'running') AND position = $2 AND map_index >= 0 LIMIT 1",
-    )
-    .bind(&run)
-    .bind(position as i64)
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(doing)?;
-    if open.is_some() {
-        return Ok(false);
-    }
-    let failed: Vec<(i64, Option<String>)> = sqlx::query_as(
-        "SELECT map_index, error FROM task_instance
-         WHERE run_id = $1 AND state = 'failed' AND position = $2 AND map_index >= 0 ORDER BY map_index",
-    )
-    .bind(&run)
-    .bind(position as i64)
-    .fetch_all(&mut *connection)
-    .await
-    .map_err(doing)?;
-    let (state, error) = match failed.first() {
-        None => (TaskState::Succeeded, None),
-        Some((index, first)) => {
-            let first = first.clone().unwrap_or_default();
-            let error = match failed.len() {
-                1 => format!("item {index}: {first}"),
-                count => format!("{count} items failed; the first, item {index}: {first}"),
-            };
-            (TaskState::Failed, Some(error))
+        if let Some(state) = ended {
+            return Ok(state);
         }
-    };
-    let moved = move_task(connection, plan, position, TaskState::Running, state, error, now, changes).await?;
-    Ok(moved.is_some())
-}
-
-/// Compare-and-set on the row of a task as a whole.
-#[allow(clippy::too_many_arguments)]
-async fn move_task(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
-    position: usize,
-    from: TaskState,
-    to: TaskState,
-    error: Option<String>,
-    now: Timestamp,
-    changes: &mut Vec<Change>,
-) -> Result<Option<TaskState>> {
-    let Some(task) = plan.dag.tasks().get(position) else { return Ok(None) };
-    let moved = sqlx::query(
-        "UPDATE task_instance SET state = $1, error = $2, ready_at = $3, finished_at = $4
-         WHERE run_id = $5 AND task = $6 AND map_index = -1 AND state = $7",
-    )
-    .bind(to.as_str())
-    .bind(&error)
-    .bind(now.millis())
-    .bind(to.is_finished().then(|| now.millis()))
-    .bind(plan.run.to_string())
-    .bind(&task.id)
-    .bind(from.as_str())
-    .execute(&mut *connection)
-    .await
-    .map_err(|error| Error::database(DOING, error))?;
-    if moved.rows_affected() == 0 {
-        return Ok(None);
+        let state: (String,) =
+            sqlx::query_as("SELECT state FROM task_instance WHERE run_id = $1 AND task = $2 AND map_index = -1")
+                .bind(self.plan.run.to_string())
+                .bind(task)
+                .fetch_one(&mut *self.connection)
+                .await
+                .map_err(|error| Error::database(DOING, error))?;
+        TaskState::read(&state.0)
     }
-    if to.is_finished() {
-        changes.push(Change::TaskEnded { position, state: to, error });
+
+    async fn make_ready(&mut self, position: usize) -> Result<()> {
+        let Some(task) = self.plan.dag.tasks().get(position) else { return Ok(()) };
+        let moved = sqlx::query(
+            "UPDATE task_instance SET state = 'ready', ready_at = $1, turn = $1 - priority * $2
+             WHERE run_id = $3 AND task = $4 AND map_index = -1 AND state = 'waiting'",
+        )
+        .bind(self.now.millis())
+        .bind(STEP_OF_PRIORITY.as_millis() as i64)
+        .bind(self.plan.run.to_string())
+        .bind(&task.id)
+        .execute(&mut *self.connection)
+        .await
+        .map_err(|error| Error::database(DOING, error))?;
+        self.went_on |= moved.rows_affected() > 0;
+        Ok(())
     }
-    Ok(Some(to))
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Ends a task that never ran.
+    async fn end_waiting(&mut self, position: usize, state: TaskState, error: Option<String>) -> Result<()> {
+        self.end_task(position, TaskState::Waiting, state, error).await.map(drop)
+    }
 
-    #[test]
-    fn a_task_goes_on_only_when_all_needs_ended_well() {
-        use TaskState::{Failed, Ready, Running, Skipped, Succeeded, UpstreamFailed, Waiting};
-        assert_eq!(decide(&[]), Next::Go);
-        assert_eq!(decide(&[Succeeded, Succeeded]), Next::Go);
-        for open in [Waiting, Ready, Running] {
-            assert_eq!(decide(&[Succeeded, open]), Next::Wait);
-            assert_eq!(decide(&[Failed, open]), Next::Wait);
+    /// Makes the items of a mapped task whose list can now be known: as many ready as may run at once, the others
+    /// waiting.
+    async fn expand(&mut self, position: usize) -> Result<()> {
+        let Some(task) = self.plan.dag.tasks().get(position) else { return Ok(()) };
+        let items = match self.items_of(task).await? {
+            Ok(items) => items,
+            Err(error) => return self.end_waiting(position, TaskState::Failed, Some(error)).await,
+        };
+        let state = if items.is_empty() { TaskState::Succeeded } else { TaskState::Running };
+        let moved = sqlx::query(
+            "UPDATE task_instance SET state = $1, instances = $2, started_at = $3, finished_at = $4
+             WHERE run_id = $5 AND task = $6 AND map_index = -1 AND state = 'waiting'",
+        )
+        .bind(state.as_str())
+        .bind(items.len() as i64)
+        .bind(self.now.millis())
+        .bind(state.is_finished().then(|| self.now.millis()))
+        .bind(self.plan.run.to_string())
+        .bind(&task.id)
+        .execute(&mut *self.connection)
+        .await
+        .map_err(|error| Error::database(DOING, error))?;
+        if moved.rows_affected() == 0 {
+            return Ok(());
         }
-        assert_eq!(decide(&[Succeeded, Failed]), Next::FailWithUpstream);
-        assert_eq!(decide(&[UpstreamFailed, Skipped]), Next::FailWithUpstream);
-        assert_eq!(decide(&[Skipped, Succeeded]), Next::Skip);
+        self.insert_items(position, task, &items).await?;
+        self.changes.push(Change::Expanded { position, instances: items.len() as u64 });
+        self.went_on |= !items.is_empty();
+        if state.is_finished() {
+            self.settle(position, None, state, None);
+        }
+        Ok(())
+    }
+
+    /// The list that a task is mapped over; the inner error is for the task.
+    async fn items_of(&mut self, task: &Task) -> Result<std::result::Result<Vec<Value>, String>> {
+        let scope = self.scope_with(task.map_uses.iter()).await?;
+        let items = task.map.as_ref().map_or(Ok(Value::Null), |map| template::render(map, &scope));
+        Ok(match items {
+            Ok(Value::Array(items)) if items.len() <= MOST_ITEMS => Ok(items),
+            Ok(Value::Array(items)) => {
+                Err(format!("`map` gave {} items, more than the {MOST_ITEMS} allowed; make larger items", items.len()))
+            }
+            Ok(_) => Err("`map` gave no list; it must be a list of items".to_string()),
+            Err(error) => Err(format!("`map`: {error}")),
+        })
+    }
+
+    async fn insert_items(&mut self, position: usize, task: &Task, items: &[Value]) -> Result<()> {
+        let at_once = task.parallelism.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let turn = self.now.millis() - i64::from(task.priority) * STEP_OF_PRIORITY.as_millis() as i64;
+        let rows: Vec<(usize, String)> = items.iter().map(Value::to_string).enumerate().collect();
+        for chunk in rows.chunks(ROWS_IN_ONE) {
+            let mut insert = Statement::new(
+                "INSERT INTO task_instance
+                   (id, run_id, task, map_index, kind, position, state, ready_at, priority, turn, queue, pool, slots, item)
+                 VALUES ",
+            );
+            for (index, item) in chunk {
+                let state = if *index < at_once { TaskState::Ready } else { TaskState::Waiting };
+                insert
+                    .row()
+                    .text(TaskInstanceId::new().to_string())
+                    .text(self.plan.run.to_string())
+                    .text(task.id.as_str())
+                    .number(*index as i64)
+                    .text(InstanceKind::Item.as_str())
+                    .number(position as i64)
+                    .text(state.as_str())
+                    .number(self.now.millis())
+                    .number(i64::from(task.priority))
+                    .number(turn)
+                    .maybe_text(task.queue.as_deref())
+                    .maybe_text(pool_of(task))
+                    .number(i64::from(task.slots))
+                    .text(item.as_str())
+                    .end_row();
+            }
+            insert.query().execute(&mut *self.connection).await.map_err(|error| Error::database(DOING, error))?;
+        }
+        Ok(())
+    }
+
+    /// Some items of a mapped task have ended: as many waiting ones take their places, or the task has ended too.
+    async fn items_ended(&mut self, position: usize, count: usize) -> Result<()> {
+        if self.next_items(position, count).await? > 0 {
+            self.went_on = true;
+            return Ok(());
+        }
+        let open: Option<(i64,)> = sqlx::query_as(
+            "SELECT CAST(1 AS BIGINT) FROM task_instance
+             WHERE run_id = $1 AND state IN ('ready', 'running') AND position = $2 AND map_index >= 0 LIMIT 1",
+        )
+        .bind(self.plan.run.to_string())
+        .bind(position as i64)
+        .fetch_optional(&mut *self.connection)
+        .await
+        .map_err(|error| Error::database(DOING, error))?;
+        if open.is_some() {
+            return Ok(());
+        }
+        let (state, error) = self.state_of_items(position).await?;
+        self.end_task(position, TaskState::Running, state, error).await.map(drop)
+    }
+
+    /// Lets waiting items go; gives how many did.
+    async fn next_items(&mut self, position: usize, count: usize) -> Result<u64> {
+        let limited = self.plan.dag.tasks().get(position).is_some_and(|task| task.parallelism.is_some());
+        if !limited || self.stopping {
+            return Ok(0);
+        }
+        let moved = sqlx::query(
+            "UPDATE task_instance SET state = 'ready', ready_at = $1, turn = $1 - priority * $2
+             WHERE id IN (SELECT id FROM task_instance
+                          WHERE run_id = $3 AND state = 'waiting' AND position = $4 AND map_index >= 0
+                          ORDER BY map_index LIMIT $5)",
+        )
+        .bind(self.now.millis())
+        .bind(STEP_OF_PRIORITY.as_millis() as i64)
+        .bind(self.plan.run.to_string())
+        .bind(position as i64)
+        .bind(count as i64)
+        .execute(&mut *self.connection)
+        .await
+        .map_err(|error| Error::database(DOING, error))?;
+        Ok(moved.rows_affected())
+    }
+
+    /// How a mapped task whose items have all ended has gone.
+    async fn state_of_items(&mut self, position: usize) -> Result<(TaskState, Option<String>)> {
+        let spoiled: Vec<(i64, String, Option<String>)> = sqlx::query_as(
+            "SELECT map_index, state, error FROM task_instance
+             WHERE run_id = $1 AND state IN ('failed', 'cancelled') AND position = $2 AND map_index >= 0
+             ORDER BY map_index",
+        )
+        .bind(self.plan.run.to_string())
+        .bind(position as i64)
+        .fetch_all(&mut *self.connection)
+        .await
+        .map_err(|error| Error::database(DOING, error))?;
+        let failed: Vec<_> = spoiled.iter().filter(|(_, state, _)| state == TaskState::Failed.as_str()).collect();
+        let Some((index, _, first)) = failed.first() else {
+            let state = if spoiled.is_empty() { TaskState::Succeeded } else { TaskState::Cancelled };
+            return Ok((state, None));
+        };
+        let first = first.clone().unwrap_or_default();
+        let error = match failed.len() {
+            1 => format!("item {index}: {first}"),
+            count => format!("{count} items failed; the first, item {index}: {first}"),
+        };
+        Ok((TaskState::Failed, Some(error)))
+    }
+
+    /// Compare-and-set on the row of a task as a whole, to a state that ends it.
+    async fn end_task(
+        &mut self,
+        position: usize,
+        from: TaskState,
+        to: TaskState,
+        error: Option<String>,
+    ) -> Result<bool> {
+        let Some(task) = self.plan.dag.tasks().get(position) else { return Ok(false) };
+        let moved = sqlx::query(
+            "UPDATE task_instance SET state = $1, error = $2, finished_at = $3
+             WHERE run_id = $4 AND task = $5 AND map_index = -1 AND state = $6",
+        )
+        .bind(to.as_str())
+        .bind(&error)
+        .bind(self.now.millis())
+        .bind(self.plan.run.to_string())
+        .bind(&task.id)
+        .bind(from.as_str())
+        .execute(&mut *self.connection)
+        .await
+        .map_err(|error| Error::database(DOING, error))?;
+        if moved.rows_affected() == 0 {
+            return Ok(false);
+        }
+        self.settle(position, None, to, error);
+        Ok(true)
+    }
+}
+
+/// A task's state as its successors see it.
+fn upstream(state: TaskState) -> Upstream {
+    match state {
+        TaskState::Waiting | TaskState::Ready | TaskState::Running => Upstream::Pending,
+        TaskState::Succeeded => Upstream::Succeeded,
+        TaskState::Failed => Upstream::Failed,
+        TaskState::UpstreamFailed | TaskState::Cancelled => Upstream::UpstreamFailed,
+        TaskState::Skipped => Upstream::Skipped,
     }
 }

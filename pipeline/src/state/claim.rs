@@ -1,25 +1,33 @@
 //! Claims: a ready task instance gets a running attempt.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use platform::database::Engine;
+use sqlx::AnyConnection;
 
-use super::Plan;
+use super::create::ROWS_IN_ONE;
+use super::pools::Room;
+use super::statement::Statement;
 use super::types::Owner;
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
-use crate::ids::{AttemptId, TaskInstanceId};
+use crate::ids::{AttemptId, RunId, TaskInstanceId};
 
 const DOING: &str = "claiming tasks";
 /// An instance under which the process died this often in a row is suspected of killing it, and runs alone from then
 /// on: instances that only happened to run beside the guilty one are cleared.
 const SUSPECT: i64 = 2;
+/// A step of priority counts as much as waiting a minute: what is urgent goes first, and what waits long goes in the end.
+pub(super) const STEP_OF_PRIORITY: Duration = Duration::from_secs(60);
+/// The greatest priority that a DAG file can give.
+const GREATEST_PRIORITY: u32 = 100;
 
 /// An attempt that is ours to run.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
     pub(crate) attempt: AttemptId,
+    pub(crate) run: RunId,
     pub(crate) instance: TaskInstanceId,
     /// The fencing token.
     pub(crate) number: u32,
@@ -32,162 +40,208 @@ pub(crate) struct Claimed {
     pub(crate) failed: u32,
     /// Nothing else should run in this process meanwhile.
     pub(crate) alone: bool,
+    /// The pool whose slots it holds, and how many.
+    pub(crate) pool: Option<String>,
+    pub(crate) slots: i64,
+    /// When the first attempt at the instance began.
+    pub(crate) started_at: Timestamp,
 }
 
-/// id, position, map_index, attempts, failed, item, lost_in_a_row
-type Row = (String, i64, i64, i64, i64, Option<String>, i64);
-
-/// Room for claims.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Slots {
-    /// How many instances to claim at most.
+/// What to claim.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClaimRequest {
+    /// How many instances at most.
     pub(crate) free: usize,
-    /// Whether nothing of the run is at work in this process.
+    /// Whether nothing is at work in this process.
     pub(crate) idle: bool,
+    /// Only of this run.
+    pub(crate) run: Option<RunId>,
+    /// Only of these queues and of none; empty for any.
+    pub(crate) queues: Vec<String>,
 }
 
-/// Claims ready instances, upstream tasks first, within each task's own limit; a suspect only when nothing else is left.
+#[derive(sqlx::FromRow)]
+struct Candidate {
+    id: String,
+    run_id: String,
+    position: i64,
+    map_index: i64,
+    attempts: i64,
+    failed: i64,
+    item: Option<String>,
+    lost_in_a_row: i64,
+    pool: Option<String>,
+    slots: i64,
+    started_at: Option<i64>,
+}
+
+/// Claims ready instances: the longest waiting first, a step of priority counting as a minute, within the room of their
+/// pools. A suspect is claimed only when nothing else is left.
 pub(super) async fn claim(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
+    connection: &mut AnyConnection,
+    engine: Engine,
     owner: &Owner,
     now: Timestamp,
     lease_until: Timestamp,
-    slots: Slots,
+    request: &ClaimRequest,
 ) -> Result<Vec<Claimed>> {
     let mut claimed = Vec::new();
-    let mut free = free_by_task(connection, plan).await?;
-    while claimed.len() < slots.free {
-        let rows = ready(connection, plan, now, slots.free - claimed.len(), false, &free).await?;
-        let mut taken = 0;
-        for row in rows {
-            let position = usize::try_from(row.1).unwrap_or(usize::MAX);
-            if let Some(left) = free.get_mut(&position) {
-                if *left == 0 {
-                    continue;
-                }
-                *left -= 1;
-            }
-            taken += 1;
-            if let Some(claim) = take(connection, owner, now, lease_until, row).await? {
-                claimed.push(claim);
-            }
-        }
-        if taken == 0 {
+    let mut room = Room::default();
+    while claimed.len() < request.free {
+        let most = request.free - claimed.len();
+        let closed_before = room.closed().len();
+        let found = ready(connection, engine, now, most, false, request, room.closed()).await?;
+        let all = found.len() < most;
+        room.look(connection, engine, found.iter().filter_map(|one| one.pool.as_deref())).await?;
+        let chosen: Vec<Candidate> = found.into_iter().filter(|one| one.fits(&mut room)).collect();
+        room.write(connection).await?;
+        claimed.extend(take(connection, owner, now, lease_until, chosen).await?);
+        // Behind tasks whose pool is full there may be others.
+        if all || room.closed().len() == closed_before {
             break;
         }
     }
-    if claimed.is_empty() && slots.idle && slots.free > 0 {
-        for row in ready(connection, plan, now, 1, true, &free).await? {
-            claimed.extend(take(connection, owner, now, lease_until, row).await?);
-        }
+    if claimed.is_empty() && request.idle && request.free > 0 {
+        let found = ready(connection, engine, now, 1, true, request, &[]).await?;
+        room.look(connection, engine, found.iter().filter_map(|one| one.pool.as_deref())).await?;
+        let chosen: Vec<Candidate> = found.into_iter().filter(|one| one.fits(&mut room)).collect();
+        room.write(connection).await?;
+        claimed.extend(take(connection, owner, now, lease_until, chosen).await?);
     }
     Ok(claimed)
 }
 
-/// For every task with a limit of its own: how many more of it may run, whoever runs them.
-async fn free_by_task(connection: &mut SqliteConnection, plan: &Plan) -> Result<HashMap<usize, usize>> {
-    let limits = plan.dag.tasks().iter().enumerate().filter_map(|(position, task)| {
-        task.parallelism.map(|limit| (position, usize::try_from(limit).unwrap_or(usize::MAX)))
-    });
-    let mut free: HashMap<usize, usize> = limits.collect();
-    if free.is_empty() {
-        return Ok(free);
-    }
-    let running: Vec<(i64, i64)> = sqlx::query_as(
-        "SELECT position, COUNT(*) FROM task_instance
-         WHERE run_id = $1 AND state = 'running' AND map_index >= 0 GROUP BY position",
-    )
-    .bind(plan.run.to_string())
-    .fetch_all(connection)
-    .await
-    .map_err(|error| Error::database(DOING, error))?;
-    for (position, count) in running {
-        if let Some(left) = usize::try_from(position).ok().and_then(|position| free.get_mut(&position)) {
-            *left = left.saturating_sub(usize::try_from(count).unwrap_or(usize::MAX));
-        }
-    }
-    Ok(free)
+/// When the first of the instances that wait for their time is ready.
+pub(super) async fn next_ready(
+    connection: &mut AnyConnection,
+    now: Timestamp,
+    request: &ClaimRequest,
+) -> Result<Option<Timestamp>> {
+    let mut query = Statement::new("SELECT MIN(ready_at) FROM task_instance WHERE state = 'ready' AND ready_at > ");
+    query.number(now.millis());
+    limit_to(&mut query, request);
+    let next: (Option<i64>,) =
+        query.query_as().fetch_one(connection).await.map_err(|error| Error::database(DOING, error))?;
+    Ok(next.0.map(Timestamp::from_millis))
 }
 
-/// Ready instances of tasks that have room.
+/// Ready instances that may go, in their order.
 async fn ready(
-    connection: &mut SqliteConnection,
-    plan: &Plan,
+    connection: &mut AnyConnection,
+    engine: Engine,
     now: Timestamp,
     most: usize,
     suspects: bool,
-    free: &HashMap<usize, usize>,
-) -> Result<Vec<Row>> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT id, position, map_index, attempts, failed, item, lost_in_a_row FROM task_instance WHERE run_id = ",
+    request: &ClaimRequest,
+    closed: &[String],
+) -> Result<Vec<Candidate>> {
+    let mut query = Statement::new(
+        "SELECT id, run_id, position, map_index, attempts, failed, item, lost_in_a_row, pool, slots, started_at
+         FROM task_instance WHERE state = 'ready' AND ready_at <= ",
     );
-    query.push_bind(plan.run.to_string()).push(" AND state = 'ready' AND ready_at <= ").push_bind(now.millis());
-    query.push(if suspects { " AND lost_in_a_row >= " } else { " AND lost_in_a_row < " }).push_bind(SUSPECT);
-    let mut full: Vec<i64> =
-        free.iter().filter(|(_, left)| **left == 0).map(|(position, _)| *position as i64).collect();
-    full.sort_unstable();
-    if !full.is_empty() {
-        query.push(" AND position NOT IN (");
-        let mut list = query.separated(", ");
-        for position in full {
-            list.push_bind(position);
+    // What is ready now has a turn in this range: what waits for a later moment need not be looked at.
+    let latest = now.plus(STEP_OF_PRIORITY * GREATEST_PRIORITY);
+    query.number(now.millis()).push(" AND turn <= ").number(latest.millis());
+    query.push(if suspects { " AND lost_in_a_row >= " } else { " AND lost_in_a_row < " }).number(SUSPECT);
+    limit_to(&mut query, request);
+    if !closed.is_empty() {
+        query.push(" AND (pool IS NULL OR pool NOT IN ").row();
+        for pool in closed.iter() {
+            query.text(pool.as_str());
         }
-        query.push(")");
+        query.end_row().push(")");
     }
-    query.push(" ORDER BY position, map_index LIMIT ").push_bind(most as i64);
-    query.build_query_as().fetch_all(connection).await.map_err(|error| Error::database(DOING, error))
+    query.push(" ORDER BY turn, position, map_index LIMIT ").number(most as i64);
+    if engine == Engine::Postgres {
+        query.push(" FOR UPDATE SKIP LOCKED");
+    }
+    query.query_as().fetch_all(connection).await.map_err(|error| Error::database(DOING, error))
 }
 
-/// Compare-and-set on one instance, and the attempt that runs it. Nothing when another was faster.
+fn limit_to(query: &mut Statement, request: &ClaimRequest) {
+    if let Some(run) = request.run {
+        query.push(" AND run_id = ").text(run.to_string());
+    }
+    if !request.queues.is_empty() {
+        query.push(" AND (queue IS NULL OR queue IN ").row();
+        for queue in request.queues.iter() {
+            query.text(queue.as_str());
+        }
+        query.end_row().push(")");
+    }
+}
+
+/// Marks the candidates as running and gives each an attempt.
 async fn take(
-    connection: &mut SqliteConnection,
+    connection: &mut AnyConnection,
     owner: &Owner,
     now: Timestamp,
     lease_until: Timestamp,
-    row: Row,
-) -> Result<Option<Claimed>> {
+    chosen: Vec<Candidate>,
+) -> Result<Vec<Claimed>> {
     let doing = |error| Error::database(DOING, error);
-    let (instance, position, map_index, attempts, failed, item, lost_in_a_row) = row;
-    let number = attempts + 1;
-    let moved = sqlx::query(
-        "UPDATE task_instance SET state = 'running', attempts = $1, started_at = COALESCE(started_at, $2)
-         WHERE id = $3 AND state = 'ready' AND attempts = $4",
-    )
-    .bind(number)
-    .bind(now.millis())
-    .bind(&instance)
-    .bind(attempts)
-    .execute(&mut *connection)
-    .await
-    .map_err(doing)?;
-    if moved.rows_affected() == 0 {
-        return Ok(None);
+    for chunk in chosen.chunks(ROWS_IN_ONE) {
+        let mut update = Statement::new(
+            "UPDATE task_instance SET state = 'running', attempts = attempts + 1, started_at = COALESCE(started_at, ",
+        );
+        update.number(now.millis()).push(") WHERE state = 'ready' AND id IN ").row();
+        for one in chunk.iter() {
+            update.text(one.id.as_str());
+        }
+        update.end_row();
+        let moved = update.query().execute(&mut *connection).await.map_err(doing)?;
+        // Rows that this transaction has read as ready cannot have moved: SQLite has one writer, PostgreSQL locked them.
+        if moved.rows_affected() != chunk.len() as u64 {
+            return Err(Error::Corrupt { what: "a ready task instance that moved while it was held".to_owned() });
+        }
     }
-    let attempt = AttemptId::new();
-    sqlx::query(
-        "INSERT INTO attempt (id, task_instance_id, number, state, owner_host, owner_pid, owner_key, lease_until, started_at)
-         VALUES ($1, $2, $3, 'running', $4, $5, $6, $7, $8)",
-    )
-    .bind(attempt.to_string())
-    .bind(&instance)
-    .bind(number)
-    .bind(&owner.host)
-    .bind(i64::from(owner.pid))
-    .bind(&owner.key)
-    .bind(lease_until.millis())
-    .bind(now.millis())
-    .execute(connection)
-    .await
-    .map_err(doing)?;
-    Ok(Some(Claimed {
-        attempt,
-        instance: read_id(&instance)?,
-        number: u32::try_from(number).map_err(|_| Error::Corrupt { what: format!("attempt number {number}") })?,
-        position: usize::try_from(position).map_err(|_| Error::Corrupt { what: format!("position {position}") })?,
-        map_index: u32::try_from(map_index).ok(),
-        item,
-        failed: u32::try_from(failed).unwrap_or(u32::MAX),
-        alone: lost_in_a_row >= SUSPECT,
-    }))
+    let claimed: Vec<Claimed> = chosen.into_iter().map(|one| one.claimed(now)).collect::<Result<_>>()?;
+    for chunk in claimed.chunks(ROWS_IN_ONE) {
+        let mut insert = Statement::new(
+            "INSERT INTO attempt
+               (id, task_instance_id, number, state, owner_host, owner_pid, owner_key, lease_until, started_at) VALUES ",
+        );
+        for claim in chunk {
+            insert
+                .row()
+                .text(claim.attempt.to_string())
+                .text(claim.instance.to_string())
+                .number(i64::from(claim.number))
+                .text("running")
+                .text(owner.host.as_str())
+                .number(i64::from(owner.pid))
+                .text(owner.key.as_str())
+                .number(lease_until.millis())
+                .number(now.millis())
+                .end_row();
+        }
+        insert.query().execute(&mut *connection).await.map_err(doing)?;
+    }
+    Ok(claimed)
+}
+
+impl Candidate {
+    /// Whether its pool, if it has one, has room; takes it.
+    fn fits(&self, room: &mut Room) -> bool {
+        self.pool.as_deref().is_none_or(|pool| room.take(pool, self.slots))
+    }
+
+    fn claimed(self, now: Timestamp) -> Result<Claimed> {
+        let corrupt = |what: String| Error::Corrupt { what };
+        let number = self.attempts + 1;
+        Ok(Claimed {
+            attempt: AttemptId::new(),
+            run: read_id(&self.run_id)?,
+            instance: read_id(&self.id)?,
+            number: u32::try_from(number).map_err(|_| corrupt(format!("attempt number {number}")))?,
+            position: usize::try_from(self.position).map_err(|_| corrupt(format!("position {}", self.position)))?,
+            map_index: u32::try_from(self.map_index).ok(),
+            item: self.item,
+            failed: u32::try_from(self.failed).unwrap_or(u32::MAX),
+            alone: self.lost_in_a_row >= SUSPECT,
+            pool: self.pool,
+            slots: self.slots,
+            started_at: self.started_at.map_or(now, Timestamp::from_millis),
+        })
+    }
 }

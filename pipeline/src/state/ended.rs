@@ -1,10 +1,8 @@
 //! The end of an attempt.
 
-use sqlx::SqliteConnection;
-
-use super::advance::Settled;
-use super::claim::Claimed;
-use super::step::Change;
+use super::claim::{Claimed, STEP_OF_PRIORITY};
+use super::pools::give_back;
+use super::step::RunTransaction;
 use super::types::{AttemptState, Owner, TaskState};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -34,18 +32,15 @@ pub(crate) enum End {
 }
 
 /// Records one end by compare-and-set on the attempt: an answer from an attempt that lost its instance changes nothing
-/// and gives false.
-pub(super) async fn record(
-    connection: &mut SqliteConnection,
-    owner: &Owner,
-    now: Timestamp,
-    ended: &Ended,
-    settled: &mut Settled,
-    changes: &mut Vec<Change>,
-) -> Result<bool> {
+/// and gives false. In a run that was told to stop, what has not succeeded is cancelled.
+pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &Ended) -> Result<bool> {
     let Ended { claim, end, items } = ended;
+    let now = run.now;
+    if run.stopping && !matches!(end, End::Succeeded { .. }) {
+        return cancel(run, owner, claim).await;
+    }
     if let End::Later { note, at } = end {
-        return look_again(connection, owner, claim, note, *at).await;
+        return look_again(run, owner, claim, note, *at).await;
     }
     let (attempt_state, error) = match end {
         End::Succeeded { .. } => (AttemptState::Succeeded, None),
@@ -62,7 +57,7 @@ pub(super) async fn record(
     .bind(claim.attempt.to_string())
     .bind(&owner.key)
     .bind(i64::from(claim.number))
-    .execute(&mut *connection)
+    .execute(&mut *run.connection)
     .await
     .map_err(|error| Error::database(DOING, error))?;
     if kept.rows_affected() == 0 {
@@ -79,8 +74,9 @@ pub(super) async fn record(
     let moved = sqlx::query(
         "UPDATE task_instance
          SET state = $1, output = $2, failures = $3, summary = $4, items = $5, error = $6, finished_at = $7,
-             ready_at = COALESCE($8, ready_at), failed = failed + $9, lost_in_a_row = COALESCE($10, lost_in_a_row)
-         WHERE id = $11 AND state = 'running' AND attempts = $12",
+             ready_at = COALESCE($8, ready_at), turn = COALESCE($8, ready_at) - priority * $9,
+             failed = failed + $10, lost_in_a_row = COALESCE($11, lost_in_a_row)
+         WHERE id = $12 AND state = 'running' AND attempts = $13",
     )
     .bind(state.as_str())
     .bind(output)
@@ -90,23 +86,58 @@ pub(super) async fn record(
     .bind(error.filter(|_| !matches!(end, End::Interrupted)))
     .bind(state.is_finished().then(|| now.millis()))
     .bind(ready_at.map(Timestamp::millis))
+    .bind(STEP_OF_PRIORITY.as_millis() as i64)
     .bind(failed)
     .bind(lost)
     .bind(claim.instance.to_string())
     .bind(i64::from(claim.number))
-    .execute(&mut *connection)
+    .execute(&mut *run.connection)
     .await
     .map_err(|error| Error::database(DOING, error))?;
     if moved.rows_affected() == 0 {
         return Err(Error::Corrupt { what: format!("a running attempt {} of an instance that is not", claim.attempt) });
     }
-    settle(claim.position, claim.map_index, state, error.map(str::to_string), settled, changes);
+    give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
+    run.settle(claim.position, claim.map_index, state, error.map(str::to_string));
+    Ok(true)
+}
+
+/// Ends an attempt of a run that was told to stop.
+async fn cancel(run: &mut RunTransaction<'_>, owner: &Owner, claim: &Claimed) -> Result<bool> {
+    let now = run.now;
+    let doing = |error| Error::database(DOING, error);
+    let kept = sqlx::query(
+        "UPDATE attempt SET state = 'cancelled', finished_at = $1
+         WHERE id = $2 AND owner_key = $3 AND number = $4 AND state = 'running'",
+    )
+    .bind(now.millis())
+    .bind(claim.attempt.to_string())
+    .bind(&owner.key)
+    .bind(i64::from(claim.number))
+    .execute(&mut *run.connection)
+    .await
+    .map_err(doing)?;
+    if kept.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "UPDATE task_instance SET state = 'cancelled', finished_at = $1
+         WHERE id = $2 AND state = 'running' AND attempts = $3",
+    )
+    .bind(now.millis())
+    .bind(claim.instance.to_string())
+    .bind(i64::from(claim.number))
+    .execute(&mut *run.connection)
+    .await
+    .map_err(doing)?;
+    give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
+    run.settle(claim.position, claim.map_index, TaskState::Cancelled, None);
     Ok(true)
 }
 
 /// Puts an instance back until `at`. Its attempt is removed: a sensor that waits for days would leave thousands.
 async fn look_again(
-    connection: &mut SqliteConnection,
+    run: &mut RunTransaction<'_>,
     owner: &Owner,
     claim: &Claimed,
     note: &str,
@@ -118,44 +149,27 @@ async fn look_again(
             .bind(claim.attempt.to_string())
             .bind(&owner.key)
             .bind(i64::from(claim.number))
-            .execute(&mut *connection)
+            .execute(&mut *run.connection)
             .await
             .map_err(doing)?;
     if kept.rows_affected() == 0 {
         return Ok(false);
     }
     sqlx::query(
-        "UPDATE task_instance SET state = 'ready', ready_at = $1, summary = $2, lost_in_a_row = 0
-         WHERE id = $3 AND state = 'running' AND attempts = $4",
+        "UPDATE task_instance
+         SET state = 'ready', ready_at = $1, turn = $1 - priority * $2, summary = $3, lost_in_a_row = 0
+         WHERE id = $4 AND state = 'running' AND attempts = $5",
     )
     .bind(at.millis())
+    .bind(STEP_OF_PRIORITY.as_millis() as i64)
     .bind(note)
     .bind(claim.instance.to_string())
     .bind(i64::from(claim.number))
-    .execute(connection)
+    .execute(&mut *run.connection)
     .await
     .map_err(doing)?;
+    give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
     Ok(true)
-}
-
-/// Notes what the new state of an instance means for its task.
-pub(super) fn settle(
-    position: usize,
-    map_index: Option<u32>,
-    state: TaskState,
-    error: Option<String>,
-    settled: &mut Settled,
-    changes: &mut Vec<Change>,
-) {
-    if !state.is_finished() {
-        return;
-    }
-    if map_index.is_some() {
-        settled.maps.push(position);
-        return;
-    }
-    settled.ended.push(position);
-    changes.push(Change::TaskEnded { position, state, error });
 }
 
 /// Counts are far below this limit; a job that reports nonsense must not break the record.

@@ -1,36 +1,41 @@
 //! Questions to the state database.
 
+use std::sync::Arc;
+
 use serde_json::Value;
+use sqlx::AnyConnection;
 use sqlx::Row;
-use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
+use sqlx::any::AnyRow;
 
 use super::Store;
 use super::types::{
-    AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunRecord, RunState, TaskState, TaskSummary,
+    AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunRecord, RunState, TaskState,
+    TaskSummary,
 };
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::dag::{Dag, Params};
 use crate::error::{Error, Result};
-use crate::ids::RunId;
+use crate::ids::{DagVersionId, RunId};
+use crate::schedule::DataInterval;
 
 const DOING: &str = "reading the state of a run";
 const RUN_COLUMNS: &str =
-    "SELECT id, dag, dag_version_id, params, state, failures, error, created_at, started_at, finished_at FROM run";
+    "SELECT id, dag, dag_version_id, params, cause, interval_start, interval_end, state, failures, error, created_at,
+            started_at, finished_at FROM run";
 
 impl Store {
     /// A run by its id.
     pub async fn run(&self, run: RunId) -> Result<RunRecord> {
         let sql = sqlx::AssertSqlSafe(format!("{RUN_COLUMNS} WHERE id = $1"));
-        let row = sqlx::query(sql).bind(run.to_string()).fetch_optional(&self.pool).await.map_err(reading)?;
+        let row = sqlx::query(sql).bind(run.to_string()).fetch_optional(self.pool()).await.map_err(reading)?;
         run_record(&row.ok_or(Error::RunNotFound(run))?)
     }
 
     /// The newest runs, newest first.
     pub async fn runs(&self, most: u32) -> Result<Vec<RunRecord>> {
         let sql = sqlx::AssertSqlSafe(format!("{RUN_COLUMNS} ORDER BY id DESC LIMIT $1"));
-        let rows = sqlx::query(sql).bind(i64::from(most)).fetch_all(&self.pool).await.map_err(reading)?;
+        let rows = sqlx::query(sql).bind(i64::from(most)).fetch_all(self.pool()).await.map_err(reading)?;
         rows.iter().map(run_record).collect()
     }
 
@@ -44,25 +49,71 @@ impl Store {
         .bind(&dag.name)
         .bind(dag.sha256())
         .bind(params.to_json().to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool())
         .await
         .map_err(reading)?;
         rows.iter().map(|(id,)| read_id(id)).collect()
     }
 
-    /// The DAG that a run started with.
-    pub async fn dag(&self, run: &RunRecord) -> Result<Dag> {
-        let (name, yaml): (String, String) = sqlx::query_as("SELECT dag, yaml FROM dag_version WHERE id = $1")
-            .bind(run.dag_version.to_string())
-            .fetch_one(&self.pool)
+    /// Processes of a host that have, or had, an attempt at a run under way.
+    pub(crate) async fn processes_at_work(&self, run: RunId, host: &str) -> Result<Vec<u32>> {
+        let rows: Vec<(i64,)> = sqlx::query_as(
+            "SELECT DISTINCT a.owner_pid FROM attempt a JOIN task_instance t ON t.id = a.task_instance_id
+             WHERE t.run_id = $1 AND a.state = 'running' AND a.owner_host = $2",
+        )
+        .bind(run.to_string())
+        .bind(host)
+        .fetch_all(self.pool())
+        .await
+        .map_err(reading)?;
+        Ok(rows.into_iter().filter_map(|(pid,)| u32::try_from(pid).ok()).collect())
+    }
+
+    /// Runs with an attempt whose lease has run out.
+    pub(crate) async fn runs_with_lost_attempts(&self, now: Timestamp) -> Result<Vec<RunId>> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT DISTINCT t.run_id FROM attempt a JOIN task_instance t ON t.id = a.task_instance_id
+             WHERE a.state = 'running' AND a.lease_until < $1",
+        )
+        .bind(now.millis())
+        .fetch_all(self.pool())
+        .await
+        .map_err(reading)?;
+        rows.iter().map(|(id,)| read_id(id)).collect()
+    }
+
+    /// Runs that were told to stop and have not ended.
+    pub(crate) async fn stopping_runs(&self) -> Result<Vec<RunId>> {
+        let rows: Vec<(String,)> = sqlx::query_as("SELECT id FROM run WHERE state = 'running' AND stop_at IS NOT NULL")
+            .fetch_all(self.pool())
             .await
             .map_err(reading)?;
-        Dag::parse(&format!("dag `{name}` of run {}", run.id), &yaml)
+        rows.iter().map(|(id,)| read_id(id)).collect()
+    }
+
+    /// The DAG that a run started with.
+    pub async fn dag(&self, run: &RunRecord) -> Result<Arc<Dag>> {
+        self.dag_version(run.dag_version).await
+    }
+
+    /// A version of a DAG.
+    pub async fn dag_version(&self, version: DagVersionId) -> Result<Arc<Dag>> {
+        if let Some(dag) = self.dags.get(version) {
+            return Ok(dag);
+        }
+        let (name, yaml): (String, String) = sqlx::query_as("SELECT dag, yaml FROM dag_version WHERE id = $1")
+            .bind(version.to_string())
+            .fetch_one(self.pool())
+            .await
+            .map_err(reading)?;
+        let dag = Arc::new(Dag::parse(&format!("version {version} of dag `{name}`"), &yaml)?);
+        self.dags.keep(version, &dag);
+        Ok(dag)
     }
 
     /// The output of a task: of a mapped task the list of its items' outputs, in order. Nothing until it has ended.
     pub async fn output(&self, run: RunId, task: &str) -> Result<Option<Value>> {
-        let mut connection = self.pool.acquire().await.map_err(reading)?;
+        let mut connection = self.pool().acquire().await.map_err(reading)?;
         output_of(&mut connection, run, task).await
     }
 
@@ -71,13 +122,14 @@ impl Store {
         let record = self.run(run).await?;
         let dag = self.dag(&record).await?;
         let rows = sqlx::query(
-            "SELECT task, map_index >= 0 AS item, kind, state, COUNT(*) AS count, SUM(attempts) AS attempts,
-                    SUM(items) AS items, SUM(failures) AS failures, MAX(summary) AS summary, MAX(error) AS error,
-                    MAX(instances) AS instances, MIN(started_at) AS started_at, MAX(finished_at) AS finished_at
-             FROM task_instance WHERE run_id = $1 GROUP BY task, map_index >= 0, kind, state",
+            "SELECT task, kind, state, COUNT(*) AS count, CAST(SUM(attempts) AS BIGINT) AS attempts,
+                    CAST(SUM(items) AS BIGINT) AS items, CAST(SUM(failures) AS BIGINT) AS failures,
+                    MAX(summary) AS summary, MAX(error) AS error, MAX(instances) AS instances,
+                    MIN(started_at) AS started_at, MAX(finished_at) AS finished_at
+             FROM task_instance WHERE run_id = $1 GROUP BY task, kind, state",
         )
         .bind(run.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool())
         .await
         .map_err(reading)?;
         let groups: Vec<Group> = rows.iter().map(Group::read).collect::<Result<_>>()?;
@@ -91,7 +143,7 @@ impl Store {
              FROM task_instance WHERE run_id = $1 ORDER BY position, map_index",
         )
         .bind(run.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool())
         .await
         .map_err(reading)?;
         rows.iter().map(instance_record).collect()
@@ -104,7 +156,7 @@ impl Store {
              FROM attempt a JOIN task_instance t ON t.id = a.task_instance_id WHERE t.run_id = $1 ORDER BY a.id",
         )
         .bind(run.to_string())
-        .fetch_all(&self.pool)
+        .fetch_all(self.pool())
         .await
         .map_err(reading)?;
         rows.iter().map(attempt_record).collect()
@@ -112,7 +164,7 @@ impl Store {
 }
 
 /// The output of a task, within a transaction.
-pub(super) async fn output_of(connection: &mut SqliteConnection, run: RunId, task: &str) -> Result<Option<Value>> {
+pub(super) async fn output_of(connection: &mut AnyConnection, run: RunId, task: &str) -> Result<Option<Value>> {
     let found: Option<(String, String, Option<String>)> = sqlx::query_as(
         "SELECT kind, state, output FROM task_instance WHERE run_id = $1 AND task = $2 AND map_index = -1",
     )
@@ -157,7 +209,7 @@ struct Group {
 }
 
 impl Group {
-    fn read(row: &SqliteRow) -> Result<Self> {
+    fn read(row: &AnyRow) -> Result<Self> {
         Ok(Self {
             task: get(row, "task")?,
             kind: InstanceKind::read(&get::<String>(row, "kind")?)?,
@@ -201,7 +253,7 @@ fn summary(id: &str, job: &str, groups: &[Group]) -> Option<TaskSummary> {
     })
 }
 
-fn run_record(row: &SqliteRow) -> Result<RunRecord> {
+fn run_record(row: &AnyRow) -> Result<RunRecord> {
     let id: RunId = read_id(&get::<String>(row, "id")?)?;
     let params = Params::from_json(json(&get::<String>(row, "params")?)?);
     Ok(RunRecord {
@@ -209,6 +261,8 @@ fn run_record(row: &SqliteRow) -> Result<RunRecord> {
         dag: get(row, "dag")?,
         dag_version: read_id(&get::<String>(row, "dag_version_id")?)?,
         params: params.ok_or_else(|| Error::Corrupt { what: format!("parameters of run {id} that are no object") })?,
+        cause: RunCause::read(&get::<String>(row, "cause")?)?,
+        interval: interval(row)?,
         state: RunState::read(&get::<String>(row, "state")?)?,
         failures: count(row, "failures")?,
         error: get(row, "error")?,
@@ -218,7 +272,14 @@ fn run_record(row: &SqliteRow) -> Result<RunRecord> {
     })
 }
 
-fn instance_record(row: &SqliteRow) -> Result<InstanceRecord> {
+fn interval(row: &AnyRow) -> Result<Option<DataInterval>> {
+    let moment =
+        |name| Ok::<_, Error>(get::<Option<i64>>(row, name)?.map(|millis| Timestamp::from_millis(millis).time()));
+    let (start, end) = (moment("interval_start")?, moment("interval_end")?);
+    Ok(start.zip(end).map(|(start, end)| DataInterval { start, end }))
+}
+
+fn instance_record(row: &AnyRow) -> Result<InstanceRecord> {
     Ok(InstanceRecord {
         id: read_id(&get::<String>(row, "id")?)?,
         task: get(row, "task")?,
@@ -234,7 +295,7 @@ fn instance_record(row: &SqliteRow) -> Result<InstanceRecord> {
     })
 }
 
-fn attempt_record(row: &SqliteRow) -> Result<AttemptRecord> {
+fn attempt_record(row: &AnyRow) -> Result<AttemptRecord> {
     Ok(AttemptRecord {
         id: read_id(&get::<String>(row, "id")?)?,
         instance: read_id(&get::<String>(row, "task_instance_id")?)?,
@@ -246,15 +307,15 @@ fn attempt_record(row: &SqliteRow) -> Result<AttemptRecord> {
     })
 }
 
-fn get<'r, T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>>(row: &'r SqliteRow, name: &str) -> Result<T> {
+fn get<'r, T: sqlx::Decode<'r, sqlx::Any> + sqlx::Type<sqlx::Any>>(row: &'r AnyRow, name: &str) -> Result<T> {
     row.try_get(name).map_err(reading)
 }
 
-fn count(row: &SqliteRow, name: &str) -> Result<u64> {
+fn count(row: &AnyRow, name: &str) -> Result<u64> {
     Ok(u64::try_from(get::<i64>(row, name)?).unwrap_or(0))
 }
 
-fn small(row: &SqliteRow, name: &str) -> Result<u32> {
+fn small(row: &AnyRow, name: &str) -> Result<u32> {
     Ok(u32::try_from(get::<i64>(row, name)?).unwrap_or(u32::MAX))
 }
 

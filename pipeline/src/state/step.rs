@@ -1,13 +1,14 @@
-//! One step of a run: everything that its runner has to say and wants to know, in one transaction.
+//! One step: everything that a worker has to say and wants to know, in one transaction.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::SqliteConnection;
+use platform::database::Engine;
+use sqlx::AnyConnection;
 
 use super::Plan;
-use super::advance::{Settled, advance};
-use super::claim::{Claimed, Slots, claim};
+use super::advance::advance;
+use super::claim::{ClaimRequest, Claimed, claim, next_ready};
 use super::ended::{Ended, record};
 use super::lost::release;
 use super::types::{Owner, RunState, TaskState};
@@ -16,20 +17,38 @@ use crate::error::{Error, Result};
 
 const DOING: &str = "stepping a run";
 
-/// What a runner asks of the store.
+/// What a worker asks of the store.
 ///
-/// In this order: the run begins if it has not; attempts of the dead are released (with `lost`); ends are recorded;
-/// tasks downstream go on; ready instances are claimed; the run ends when nothing is left. Folding all this into one
+/// In this order, for each run: it begins if it has not; attempts of the dead are released; ends are recorded; tasks
+/// downstream go on; the run ends when nothing is left. Then ready instances are claimed. Folding all this into one
 /// transaction makes a chain of tasks cost one flush to the disk a task.
 #[derive(Debug)]
 pub(crate) struct Step {
-    pub(crate) plan: Arc<Plan>,
     pub(crate) owner: Owner,
     pub(crate) now: Timestamp,
     pub(crate) lease: Duration,
+    pub(crate) runs: Vec<RunStep>,
+    pub(crate) claim: ClaimRequest,
+}
+
+/// What happens to one run in a step.
+#[derive(Debug)]
+pub(crate) struct RunStep {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) begin: Begin,
     pub(crate) lost: Option<LostRule>,
     pub(crate) ended: Arc<Vec<Ended>>,
-    pub(crate) slots: Slots,
+}
+
+/// Whether a queued run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// It stays as it is.
+    No,
+    /// If its DAG has fewer active runs than it allows.
+    IfAllowed,
+    /// Now, however many are active: a person waits for it.
+    Now,
 }
 
 /// Which attempts of others are lost.
@@ -44,19 +63,28 @@ pub(crate) struct LostRule {
 /// What came of a step.
 #[derive(Debug)]
 pub(crate) struct StepDone {
+    /// One for each run of the step, in its order.
+    pub(crate) runs: Vec<RunDone>,
     /// Ours to run now.
     pub(crate) claimed: Vec<Claimed>,
+    /// When the next instance becomes ready, if there was room left and one waits for its time.
+    pub(crate) next_ready: Option<Timestamp>,
+    /// Instances became ready that this step did not claim: others may.
+    pub(crate) more: bool,
+}
+
+/// What came of a run in a step.
+#[derive(Debug)]
+pub(crate) struct RunDone {
     /// For each end given: whether it counted; an end that did not was fenced.
     pub(crate) counted: Vec<bool>,
     /// What else changed, in order.
     pub(crate) changes: Vec<Change>,
     /// Where the run stands now.
     pub(crate) state: RunState,
-    /// When the next instance becomes ready, if any waits for its retry.
-    pub(crate) next_ready: Option<Timestamp>,
 }
 
-/// A change that the runner did not ask for by itself.
+/// A change that the worker did not ask for by itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
     /// The items of a mapped task are known.
@@ -67,106 +95,230 @@ pub(crate) enum Change {
     Lost { position: usize, map_index: Option<u32>, failed: bool, how: String },
 }
 
-/// Takes a step within the writer's transaction.
-pub(super) async fn step(connection: &mut SqliteConnection, request: &Step) -> Result<StepDone> {
-    let Step { plan, owner, now, lease, lost, ended, slots } = request;
-    let mut settled = Settled::default();
-    let mut changes = Vec::new();
-    let mut counted = Vec::with_capacity(ended.len());
-
-    let mut state = if lost.is_some() { begin(connection, plan, *now).await? } else { RunState::Running };
-    if let Some(rule) = lost {
-        release(connection, plan, owner, *now, *rule, &mut settled, &mut changes).await?;
-    }
-    for end in ended.iter() {
-        counted.push(record(connection, owner, *now, end, &mut settled, &mut changes).await?);
-    }
-    let may_end = lost.is_some() || !settled.ended.is_empty() || !settled.maps.is_empty();
-    advance(connection, plan, *now, settled, &mut changes).await?;
-    let mut claimed = Vec::new();
-    if slots.free > 0 && !state.is_finished() {
-        claimed = claim(connection, plan, owner, *now, now.plus(*lease), *slots).await?;
-    }
-    if may_end && claimed.is_empty() && !state.is_finished() {
-        state = finish(connection, plan, *now).await?;
-    }
-    let next_ready =
-        if claimed.is_empty() && slots.free > 0 { next_ready(connection, plan, *now).await? } else { None };
-    Ok(StepDone { claimed, counted, changes, state, next_ready })
+/// One run within a transaction, and what its transitions have found so far.
+pub(super) struct RunTransaction<'a> {
+    pub(super) connection: &'a mut AnyConnection,
+    pub(super) plan: &'a Plan,
+    pub(super) now: Timestamp,
+    /// The run was told to stop.
+    pub(super) stopping: bool,
+    pub(super) settled: Settled,
+    pub(super) changes: Vec<Change>,
+    /// Instances became ready.
+    pub(super) went_on: bool,
 }
 
-/// Marks the run as begun; gives where it stands.
-async fn begin(connection: &mut SqliteConnection, plan: &Plan, now: Timestamp) -> Result<RunState> {
-    let doing = |error| Error::database(DOING, error);
-    sqlx::query("UPDATE run SET state = 'running', started_at = $1 WHERE id = $2 AND state = 'queued'")
-        .bind(now.millis())
-        .bind(plan.run.to_string())
-        .execute(&mut *connection)
-        .await
-        .map_err(doing)?;
-    let state: Option<(String,)> = sqlx::query_as("SELECT state FROM run WHERE id = $1")
+/// Tasks, by position, to look at.
+#[derive(Default)]
+pub(super) struct Settled {
+    /// Tasks that have just ended.
+    pub(super) ended: Vec<usize>,
+    /// Mapped tasks of which an item has just ended: one entry an item.
+    pub(super) maps: Vec<usize>,
+    /// Waiting tasks whose needs may decide about them now.
+    pub(super) candidates: Vec<usize>,
+}
+
+/// Takes a step within the writer's transaction.
+pub(super) async fn step(connection: &mut AnyConnection, engine: Engine, request: &Step) -> Result<StepDone> {
+    let Step { owner, now, lease, runs, claim: wanted } = request;
+    let mut done = Vec::with_capacity(runs.len());
+    let mut went_on = false;
+    for one in runs {
+        let (run, ready) = run_step(connection, engine, owner, *now, one).await?;
+        done.push(run);
+        went_on |= ready;
+    }
+    let mut claimed = Vec::new();
+    let mut next = None;
+    if wanted.free > 0 {
+        claimed = claim(connection, engine, owner, *now, now.plus(*lease), wanted).await?;
+        if claimed.is_empty() {
+            next = next_ready(connection, *now, wanted).await?;
+        }
+    }
+    let more = went_on && claimed.len() >= wanted.free;
+    Ok(StepDone { runs: done, claimed, next_ready: next, more })
+}
+
+async fn run_step(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    owner: &Owner,
+    now: Timestamp,
+    request: &RunStep,
+) -> Result<(RunDone, bool)> {
+    let plan = request.plan.as_ref();
+    let (mut state, stopping) = lock(connection, engine, plan).await?;
+    let mut run = RunTransaction::new(connection, plan, now, stopping);
+    if state == RunState::Queued && run.begin(request.begin).await? {
+        state = RunState::Running;
+    }
+    if let Some(rule) = request.lost {
+        release(&mut run, owner, rule).await?;
+    }
+    let mut counted = Vec::with_capacity(request.ended.len());
+    for end in request.ended.iter() {
+        counted.push(record(&mut run, owner, end).await?);
+    }
+    let may_end = run.settled.is_something();
+    advance(&mut run).await?;
+    if may_end && !run.went_on && state == RunState::Running {
+        state = run.finish().await?;
+    }
+    let RunTransaction { changes, went_on, .. } = run;
+    Ok((RunDone { counted, changes, state }, went_on))
+}
+
+/// Where the run stands, and whether it was told to stop. On PostgreSQL its row is locked, so that the steps of one run
+/// come one after the other: two ends at once would each see the other task still running, and what needs both would
+/// wait for ever.
+pub(super) async fn lock(connection: &mut AnyConnection, engine: Engine, plan: &Plan) -> Result<(RunState, bool)> {
+    let sql = match engine {
+        Engine::Sqlite => "SELECT state, stop_at FROM run WHERE id = $1",
+        Engine::Postgres => "SELECT state, stop_at FROM run WHERE id = $1 FOR UPDATE",
+    };
+    let found: Option<(String, Option<i64>)> = sqlx::query_as(sql)
         .bind(plan.run.to_string())
         .fetch_optional(connection)
         .await
-        .map_err(doing)?;
-    RunState::read(&state.ok_or(Error::RunNotFound(plan.run))?.0)
+        .map_err(|error| Error::database(DOING, error))?;
+    let (state, stop_at) = found.ok_or(Error::RunNotFound(plan.run))?;
+    Ok((RunState::read(&state)?, stop_at.is_some()))
 }
 
-/// Ends the run when every task has ended; gives where it stands.
-async fn finish(connection: &mut SqliteConnection, plan: &Plan, now: Timestamp) -> Result<RunState> {
-    let doing = |error| Error::database(DOING, error);
-    let run = plan.run.to_string();
-    let open: Option<(i64,)> = sqlx::query_as(
-        "SELECT 1 FROM task_instance WHERE run_id = $1 AND state IN ('waiting', 'ready', 'running') LIMIT 1",
-    )
-    .bind(&run)
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(doing)?;
-    if open.is_some() {
-        return Ok(RunState::Running);
+impl Settled {
+    fn is_something(&self) -> bool {
+        !self.ended.is_empty() || !self.maps.is_empty() || !self.candidates.is_empty()
     }
-    let failures: (i64,) = sqlx::query_as("SELECT COALESCE(SUM(failures), 0) FROM task_instance WHERE run_id = $1")
-        .bind(&run)
-        .fetch_one(&mut *connection)
+}
+
+impl<'a> RunTransaction<'a> {
+    pub(super) fn new(connection: &'a mut AnyConnection, plan: &'a Plan, now: Timestamp, stopping: bool) -> Self {
+        let (settled, changes) = (Settled::default(), Vec::new());
+        Self { connection, plan, now, stopping, settled, changes, went_on: false }
+    }
+
+    /// Notes what the new state of an instance means for its task.
+    pub(super) fn settle(&mut self, position: usize, map_index: Option<u32>, state: TaskState, error: Option<String>) {
+        if !state.is_finished() {
+            return;
+        }
+        if map_index.is_some() {
+            self.settled.maps.push(position);
+            return;
+        }
+        self.settled.ended.push(position);
+        self.changes.push(Change::TaskEnded { position, state, error });
+    }
+
+    /// Lets a queued run begin, and its first tasks go; false when it stays queued.
+    async fn begin(&mut self, begin: Begin) -> Result<bool> {
+        let doing = |error| Error::database(DOING, error);
+        let sql = match begin {
+            Begin::No => return Ok(false),
+            Begin::IfAllowed => {
+                "UPDATE dag SET active_runs = active_runs + 1 WHERE name = $1 AND active_runs < max_active_runs"
+            }
+            Begin::Now => "UPDATE dag SET active_runs = active_runs + 1 WHERE name = $1",
+        };
+        let counted = sqlx::query(sql).bind(&self.plan.dag.name).execute(&mut *self.connection).await.map_err(doing)?;
+        if counted.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(
+            "UPDATE run SET state = 'running', started_at = $1, timeout_at = $2 WHERE id = $3 AND state = 'queued'",
+        )
+        .bind(self.now.millis())
+        .bind(self.plan.dag.timeout.map(|timeout| self.now.plus(timeout).millis()))
+        .bind(self.plan.run.to_string())
+        .execute(&mut *self.connection)
         .await
         .map_err(doing)?;
-    let failed: Option<(String, Option<String>)> = sqlx::query_as(
-        "SELECT task, error FROM task_instance
-         WHERE run_id = $1 AND state = 'failed' AND map_index = -1 ORDER BY finished_at, position LIMIT 1",
-    )
-    .bind(&run)
-    .fetch_optional(&mut *connection)
-    .await
-    .map_err(doing)?;
-    let (state, error) = match failed {
-        Some((task, error)) => (RunState::Failed, Some(format!("task `{task}`: {}", error.unwrap_or_default()))),
-        None if failures.0 > 0 => (RunState::SucceededWithFailures, None),
-        None => (RunState::Succeeded, None),
-    };
-    sqlx::query(
-        "UPDATE run SET state = $1, failures = $2, error = $3, finished_at = $4 WHERE id = $5 AND state = 'running'",
-    )
-    .bind(state.as_str())
-    .bind(failures.0)
-    .bind(error)
-    .bind(now.millis())
-    .bind(&run)
-    .execute(connection)
-    .await
-    .map_err(doing)?;
-    Ok(state)
-}
+        let first = self.plan.dag.tasks().iter().enumerate().filter(|(_, task)| task.may_go_first());
+        self.settled.candidates.extend(first.map(|(position, _)| position));
+        Ok(true)
+    }
 
-/// When the first retry delay ends. What is ready already waits for room, not for time.
-async fn next_ready(connection: &mut SqliteConnection, plan: &Plan, now: Timestamp) -> Result<Option<Timestamp>> {
-    let next: (Option<i64>,) = sqlx::query_as(
-        "SELECT MIN(ready_at) FROM task_instance WHERE run_id = $1 AND state = 'ready' AND ready_at > $2",
-    )
-    .bind(plan.run.to_string())
-    .bind(now.millis())
-    .fetch_one(connection)
-    .await
-    .map_err(|error| Error::database(DOING, error))?;
-    Ok(next.0.map(Timestamp::from_millis))
+    /// Ends the run when every task has ended; gives where it stands.
+    pub(super) async fn finish(&mut self) -> Result<RunState> {
+        let doing = |error| Error::database(DOING, error);
+        let run = self.plan.run.to_string();
+        let open: Option<(i64,)> = sqlx::query_as(
+            "SELECT CAST(1 AS BIGINT) FROM task_instance
+             WHERE run_id = $1 AND state IN ('waiting', 'ready', 'running') LIMIT 1",
+        )
+        .bind(&run)
+        .fetch_optional(&mut *self.connection)
+        .await
+        .map_err(doing)?;
+        if open.is_some() {
+            return Ok(RunState::Running);
+        }
+        let (failures,): (i64,) =
+            sqlx::query_as("SELECT CAST(COALESCE(SUM(failures), 0) AS BIGINT) FROM task_instance WHERE run_id = $1")
+                .bind(&run)
+                .fetch_one(&mut *self.connection)
+                .await
+                .map_err(doing)?;
+        let (state, error) = self.verdict(failures).await?;
+        sqlx::query(
+            "UPDATE run SET state = $1, failures = $2, error = $3, finished_at = $4 WHERE id = $5 AND state = 'running'",
+        )
+        .bind(state.as_str())
+        .bind(failures)
+        .bind(error)
+        .bind(self.now.millis())
+        .bind(&run)
+        .execute(&mut *self.connection)
+        .await
+        .map_err(doing)?;
+        sqlx::query("UPDATE dag SET active_runs = active_runs - 1 WHERE name = $1")
+            .bind(&self.plan.dag.name)
+            .execute(&mut *self.connection)
+            .await
+            .map_err(doing)?;
+        Ok(state)
+    }
+
+    /// How a run whose tasks have all ended has gone, and its first error.
+    ///
+    /// It has failed when a task failed and nothing came after it: a failed task whose successors handled the failure
+    /// (`trigger: all_done`) fails the run only if one of the last tasks failed too.
+    async fn verdict(&mut self, failures: i64) -> Result<(RunState, Option<String>)> {
+        let doing = |error| Error::database(DOING, error);
+        let run = self.plan.run.to_string();
+        let (stop_at, stop_error): (Option<i64>, Option<String>) =
+            sqlx::query_as("SELECT stop_at, stop_error FROM run WHERE id = $1")
+                .bind(&run)
+                .fetch_one(&mut *self.connection)
+                .await
+                .map_err(doing)?;
+        if stop_at.is_some() {
+            let state = if stop_error.is_some() { RunState::Failed } else { RunState::Cancelled };
+            return Ok((state, stop_error));
+        }
+        let failed: Vec<(i64, String, String, Option<String>)> = sqlx::query_as(
+            "SELECT position, task, state, error FROM task_instance
+             WHERE run_id = $1 AND state IN ('failed', 'upstream_failed') AND map_index = -1
+             ORDER BY finished_at, position",
+        )
+        .bind(&run)
+        .fetch_all(&mut *self.connection)
+        .await
+        .map_err(doing)?;
+        let last = |position: i64| {
+            let task = usize::try_from(position).ok().and_then(|position| self.plan.dag.tasks().get(position));
+            task.is_none_or(|task| task.downstream.is_empty())
+        };
+        let spoiled = failed.iter().any(|(position, ..)| last(*position));
+        let first = failed.iter().find(|(_, _, state, _)| state == TaskState::Failed.as_str());
+        Ok(match first {
+            Some((_, task, _, error)) if spoiled => {
+                (RunState::Failed, Some(format!("task `{task}`: {}", error.clone().unwrap_or_default())))
+            }
+            None if failures == 0 => (RunState::Succeeded, None),
+            _ => (RunState::SucceededWithFailures, None),
+        })
+    }
 }

@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::dag::Params;
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, DagVersionId, RunId, TaskInstanceId};
+use crate::schedule::DataInterval;
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -46,6 +47,8 @@ pub enum TaskState {
     Skipped,
     /// A task upstream failed.
     UpstreamFailed,
+    /// Its run was stopped before it had ended.
+    Cancelled,
 }
 
 /// Where an attempt stands.
@@ -60,6 +63,27 @@ pub enum AttemptState {
     Failed,
     /// Its process died, let its lease run out, or was interrupted.
     Lost,
+    /// Its run was stopped.
+    Cancelled,
+}
+
+/// What started a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunCause {
+    /// A person, or a program through an API.
+    #[default]
+    Manual,
+    /// The clock.
+    Schedule,
+    /// A backfill over a range of the past.
+    Backfill,
+    /// An asset that was updated.
+    Asset,
+    /// A task of another DAG.
+    Dag,
+    /// A batch of a continuous DAG.
+    Stream,
 }
 
 /// What a row of `task_instance` stands for.
@@ -99,7 +123,7 @@ impl RunState {
 }
 
 impl TaskState {
-    const ALL: [(Self, &'static str); 7] = [
+    const ALL: [(Self, &'static str); 8] = [
         (Self::Waiting, "waiting"),
         (Self::Ready, "ready"),
         (Self::Running, "running"),
@@ -107,6 +131,7 @@ impl TaskState {
         (Self::Failed, "failed"),
         (Self::Skipped, "skipped"),
         (Self::UpstreamFailed, "upstream_failed"),
+        (Self::Cancelled, "cancelled"),
     ];
 
     /// Whether nothing more will happen to the task.
@@ -125,8 +150,13 @@ impl TaskState {
 }
 
 impl AttemptState {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::Running, "running"), (Self::Succeeded, "succeeded"), (Self::Failed, "failed"), (Self::Lost, "lost")];
+    const ALL: [(Self, &'static str); 5] = [
+        (Self::Running, "running"),
+        (Self::Succeeded, "succeeded"),
+        (Self::Failed, "failed"),
+        (Self::Lost, "lost"),
+        (Self::Cancelled, "cancelled"),
+    ];
 
     /// The name in the database.
     pub fn as_str(self) -> &'static str {
@@ -135,6 +165,26 @@ impl AttemptState {
 
     pub(super) fn read(name: &str) -> Result<Self> {
         read_in(&Self::ALL, name, "attempt")
+    }
+}
+
+impl RunCause {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Manual, "manual"),
+        (Self::Schedule, "schedule"),
+        (Self::Backfill, "backfill"),
+        (Self::Asset, "asset"),
+        (Self::Dag, "dag"),
+        (Self::Stream, "stream"),
+    ];
+
+    /// The name in the database and in templates.
+    pub fn as_str(self) -> &'static str {
+        name_in(&Self::ALL, self)
+    }
+
+    pub(super) fn read(name: &str) -> Result<Self> {
+        read_in(&Self::ALL, name, "run cause")
     }
 }
 
@@ -191,6 +241,10 @@ pub struct RunRecord {
     pub dag_version: DagVersionId,
     /// Its parameters.
     pub params: Params,
+    /// What started it.
+    pub cause: RunCause,
+    /// The span of time that it is about.
+    pub interval: Option<DataInterval>,
     /// Where it stands.
     pub state: RunState,
     /// Failed items in all tasks; known when the run has ended.

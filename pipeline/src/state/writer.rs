@@ -1,14 +1,19 @@
 //! The one writer of the state database. A commit costs a flush to the disk, so everything that waits while one commit
 //! is under way goes into the next transaction together.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use platform::database::Database;
 use sqlx::pool::PoolConnection;
-use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool};
-use tokio::sync::{mpsc, oneshot};
+use sqlx::{Any, AnyConnection, Connection};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Plan;
 use super::create::{Create, create};
 use super::step::{Step, StepDone, step};
+use super::stop::{Stop, stop};
+use super::types::RunState;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::ids::AttemptId;
@@ -22,14 +27,16 @@ const DOING: &str = "recording the state of a run";
 type Reply<T> = oneshot::Sender<Result<T>>;
 
 enum Write {
-    Create(Box<Create>, Reply<()>),
+    Create(Box<Create>, Reply<bool>),
     Step(Box<Step>, Reply<StepDone>),
+    Stop(Arc<Plan>, Stop, Reply<RunState>),
     Renew(String, Timestamp, Reply<Vec<AttemptId>>),
 }
 
 enum Done {
-    Create,
+    Create(bool),
     Step(StepDone),
+    Stop(RunState),
     Renew(Vec<AttemptId>),
 }
 
@@ -37,22 +44,26 @@ enum Done {
 #[derive(Clone, Debug)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Write>,
+    /// Counts the commits after which there may be more to do for others than the one who wrote.
+    changed: Arc<watch::Sender<u64>>,
 }
 
 impl Writer {
-    pub(super) fn start(pool: SqlitePool) -> Self {
+    pub(super) fn start(database: Database) -> Self {
         let (queue, waiting) = mpsc::channel(1024);
+        let changed = Arc::new(watch::Sender::new(0));
+        let notified = Arc::clone(&changed);
         let runtime = tokio::runtime::Handle::current();
         // A thread of its own: its turns come in time however busy the runtime's workers are.
         let thread = std::thread::Builder::new().name("state writer".to_string());
-        if let Err(error) = thread.spawn(move || runtime.block_on(serve(pool, waiting))) {
+        if let Err(error) = thread.spawn(move || runtime.block_on(serve(database, waiting, &notified))) {
             // Every write now answers that the writer is gone.
             tracing::error!(%error, "no thread for the state writer");
         }
-        Self { queue }
+        Self { queue, changed }
     }
 
-    pub(super) async fn create(&self, create: Create) -> Result<()> {
+    pub(super) async fn create(&self, create: Create) -> Result<bool> {
         let (reply, answer) = oneshot::channel();
         self.send(Write::Create(Box::new(create), reply), answer).await
     }
@@ -60,6 +71,16 @@ impl Writer {
     pub(super) async fn step(&self, step: Step) -> Result<StepDone> {
         let (reply, answer) = oneshot::channel();
         self.send(Write::Step(Box::new(step), reply), answer).await
+    }
+
+    pub(super) async fn stop(&self, plan: Arc<Plan>, stop: Stop) -> Result<RunState> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Write::Stop(plan, stop, reply), answer).await
+    }
+
+    /// Changes when there may be something to do.
+    pub(super) fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     pub(super) async fn renew(&self, owner_key: String, until: Timestamp) -> Result<Vec<AttemptId>> {
@@ -73,7 +94,7 @@ impl Writer {
     }
 }
 
-async fn serve(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
+async fn serve(database: Database, mut waiting: mpsc::Receiver<Write>, changed: &watch::Sender<u64>) {
     let mut connection = None;
     while let Some(first) = waiting.recv().await {
         let mut batch = vec![first];
@@ -82,14 +103,24 @@ async fn serve(pool: SqlitePool, mut waiting: mpsc::Receiver<Write>) {
         {
             batch.push(next);
         }
-        write(&pool, &mut connection, batch).await;
+        write(&database, &mut connection, batch, changed).await;
     }
 }
 
 /// Writes a batch and answers. When it fails as a whole, each is tried alone, so that one cannot fail the others.
-async fn write(pool: &SqlitePool, connection: &mut Option<PoolConnection<Sqlite>>, batch: Vec<Write>) {
-    match commit(pool, connection, &batch).await {
-        Ok(done) => batch.into_iter().zip(done).for_each(|(write, done)| write.answer(Ok(done))),
+async fn write(
+    database: &Database,
+    connection: &mut Option<PoolConnection<Any>>,
+    batch: Vec<Write>,
+    changed: &watch::Sender<u64>,
+) {
+    match commit(database, connection, &batch).await {
+        Ok(done) => {
+            if done.iter().any(Done::concerns_others) {
+                changed.send_modify(|count| *count += 1);
+            }
+            batch.into_iter().zip(done).for_each(|(write, done)| write.answer(Ok(done)));
+        }
         Err(error) if batch.len() == 1 => {
             if let Some(write) = batch.into_iter().next() {
                 write.answer(Err(error));
@@ -97,9 +128,22 @@ async fn write(pool: &SqlitePool, connection: &mut Option<PoolConnection<Sqlite>
         }
         Err(_) => {
             for write in batch {
-                let result = commit(pool, connection, std::slice::from_ref(&write)).await;
+                let result = commit(database, connection, std::slice::from_ref(&write)).await;
+                changed.send_modify(|count| *count += 1);
                 write.answer(result.and_then(|mut done| done.pop().ok_or(Error::WriterGone)));
             }
+        }
+    }
+}
+
+impl Done {
+    /// Whether somebody else may have something to do now.
+    fn concerns_others(&self) -> bool {
+        match self {
+            Self::Create(made) => *made,
+            Self::Step(done) => done.more || done.runs.iter().any(|run| run.state.is_finished()),
+            Self::Stop(_) => true,
+            Self::Renew(_) => false,
         }
     }
 }
@@ -108,10 +152,12 @@ impl Write {
     /// Nobody may be listening any more; then the answer is dropped.
     fn answer(self, result: Result<Done>) {
         match (self, result) {
-            (Self::Create(_, reply), Ok(Done::Create)) => drop(reply.send(Ok(()))),
+            (Self::Create(_, reply), Ok(Done::Create(made))) => drop(reply.send(Ok(made))),
+            (Self::Stop(_, _, reply), Ok(Done::Stop(state))) => drop(reply.send(Ok(state))),
             (Self::Step(_, reply), Ok(Done::Step(done))) => drop(reply.send(Ok(done))),
             (Self::Renew(_, _, reply), Ok(Done::Renew(kept))) => drop(reply.send(Ok(kept))),
             (Self::Create(_, reply), Err(error)) => drop(reply.send(Err(error))),
+            (Self::Stop(_, _, reply), Err(error)) => drop(reply.send(Err(error))),
             (Self::Step(_, reply), Err(error)) => drop(reply.send(Err(error))),
             (Self::Renew(_, _, reply), Err(error)) => drop(reply.send(Err(error))),
             // Dropping the reply tells the caller that the writer failed it.
@@ -121,14 +167,14 @@ impl Write {
 }
 
 /// One transaction for all of the batch; tried again while another process holds the database.
-async fn commit(pool: &SqlitePool, kept: &mut Option<PoolConnection<Sqlite>>, batch: &[Write]) -> Result<Vec<Done>> {
+async fn commit(database: &Database, kept: &mut Option<PoolConnection<Any>>, batch: &[Write]) -> Result<Vec<Done>> {
     let started = Instant::now();
     loop {
         let connection = match kept {
             Some(connection) => connection,
-            None => kept.insert(pool.acquire().await.map_err(|error| Error::database(DOING, error))?),
+            None => kept.insert(database.pool().acquire().await.map_err(|error| Error::database(DOING, error))?),
         };
-        let result = transaction(connection, batch).await;
+        let result = transaction(connection, database, batch).await;
         match result {
             Err(Error::DatabaseBusy { .. }) if started.elapsed() < BUSY_PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -143,18 +189,17 @@ async fn commit(pool: &SqlitePool, kept: &mut Option<PoolConnection<Sqlite>>, ba
     }
 }
 
-async fn transaction(connection: &mut SqliteConnection, batch: &[Write]) -> Result<Vec<Done>> {
+async fn transaction(connection: &mut AnyConnection, database: &Database, batch: &[Write]) -> Result<Vec<Done>> {
     let doing = |error| Error::database(DOING, error);
-    // IMMEDIATE: a transaction that reads before it writes could not become a writer later.
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(doing)?;
+    let mut transaction = connection.begin_with(database.begin_write()).await.map_err(doing)?;
     let mut done = Vec::with_capacity(batch.len());
     for write in batch {
         done.push(match write {
-            Write::Create(request, _) => {
-                create(&mut transaction, request).await?;
-                Done::Create
+            Write::Create(request, _) => Done::Create(create(&mut transaction, request).await?),
+            Write::Step(request, _) => Done::Step(step(&mut transaction, database.engine(), request).await?),
+            Write::Stop(plan, request, _) => {
+                Done::Stop(stop(&mut transaction, database.engine(), plan, request).await?)
             }
-            Write::Step(request, _) => Done::Step(step(&mut transaction, request).await?),
             Write::Renew(owner, until, _) => Done::Renew(renew(&mut transaction, owner, *until).await?),
         });
     }
@@ -162,7 +207,7 @@ async fn transaction(connection: &mut SqliteConnection, batch: &[Write]) -> Resu
     Ok(done)
 }
 
-async fn renew(connection: &mut SqliteConnection, owner_key: &str, until: Timestamp) -> Result<Vec<AttemptId>> {
+async fn renew(connection: &mut AnyConnection, owner_key: &str, until: Timestamp) -> Result<Vec<AttemptId>> {
     let rows: Vec<(String,)> =
         sqlx::query_as("UPDATE attempt SET lease_until = $1 WHERE owner_key = $2 AND state = 'running' RETURNING id")
             .bind(until.millis())

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipeline::{Dag, Job, JobContext, JobError, JobOutput, JobRegistry, RunOutcome, Runner, RunnerOptions, Store};
+use platform::database::{Address, Database, Engine};
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 type Work = Pin<Box<dyn Future<Output = Result<JobOutput, JobError>> + Send>>;
 type Function = dyn Fn(JobContext, Value) -> Work + Send + Sync;
@@ -67,9 +69,42 @@ pub fn registry(jobs: impl IntoIterator<Item = Arc<dyn Job>>) -> JobRegistry {
     registry
 }
 
-/// The store in a home folder.
+/// The file in a home folder that names the home's own database on the server.
+const URL_FILE: &str = "state.url";
+
+/// The server of all tests of this binary.
+static SERVER: OnceCell<e2e::postgres::Server> = OnceCell::const_new();
+
+/// The store of a home folder; processes that share the folder share it.
 pub async fn store(home: &Path) -> Store {
-    Store::open(platform::database::open_sqlite(&home.join("state.db")).await.unwrap()).await.unwrap()
+    let address = match crate::ENGINE {
+        Engine::Sqlite => Address::Sqlite(home.join("state.db")),
+        Engine::Postgres => Address::Postgres(own_database(home).await),
+    };
+    Store::open(Database::open(&address).await.unwrap()).await.unwrap()
+}
+
+/// Makes the home's database in this process: a child that made it would end the server with itself.
+pub fn prepare(home: &Path) {
+    if crate::ENGINE == Engine::Postgres {
+        tokio::runtime::Runtime::new().unwrap().block_on(own_database(home));
+    }
+}
+
+async fn own_database(home: &Path) -> String {
+    let file = home.join(URL_FILE);
+    if let Ok(url) = std::fs::read_to_string(&file) {
+        return url;
+    }
+    let server = SERVER.get_or_init(|| async { e2e::postgres::Server::start().await.unwrap() }).await;
+    let url = server.database().await.unwrap();
+    // A link appears with its whole text; another task of this test may have been faster.
+    let draft = home.join(format!("{URL_FILE}-{}", uuid::Uuid::new_v4()));
+    std::fs::write(&draft, &url).unwrap();
+    match std::fs::hard_link(&draft, &file) {
+        Ok(()) => url,
+        Err(_) => std::fs::read_to_string(&file).unwrap(),
+    }
 }
 
 /// A runner on a home folder.

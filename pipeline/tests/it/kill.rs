@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use pipeline::{AttemptState, JobContext, JobOutput, RunId, RunState, Runner, RunnerOptions, Start, Store, TaskState};
 use serde_json::{Value, json};
 
-use crate::common::{dag, job, registry, store};
+use crate::common::{dag, job, prepare, registry, store};
 
 const HOME: &str = "PIPELINE_TEST_HOME";
 const MODE: &str = "PIPELINE_TEST_MODE";
@@ -274,6 +274,7 @@ fn a_live_process_is_named_and_a_dead_one_is_taken_over_at_once() {
 }
 
 fn spawn(home: &Path, mode: &str) -> Child {
+    prepare(home);
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "kill::child", "--nocapture", "--test-threads", "1"])
         .env(HOME, home)

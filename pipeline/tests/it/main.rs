@@ -1,12 +1,25 @@
-//! The pipeline crate from outside: DAG files, runs, crashes, races.
+//! The pipeline crate from outside: DAG files, runs, crashes, races. State in SQLite; `tests/postgres` has the same on
+//! PostgreSQL.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 mod dag_files;
+mod dag_language;
+mod dag_schema;
 mod findings;
+mod flow;
+mod full_disk;
 mod kill;
 mod races;
 mod robust;
 mod runs;
+mod schedule_dst;
+mod schedule_oracle;
+mod schedule_speed;
+mod schedule_timetable;
+mod schedules;
 mod shapes;
 mod speed;
+
+/// Where the state of these tests is.
+const ENGINE: platform::database::Engine = platform::database::Engine::Sqlite;

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use pipeline::{
-    Error, JobError, JobOutput, RunEvent, RunState, Runner, RunnerOptions, Start, Store, TaskState, TaskSummary,
-};
+use pipeline::{Error, JobError, JobOutput, RunEvent, RunState, Runner, RunnerOptions, Start, TaskState, TaskSummary};
 use serde_json::json;
 
 use crate::common::{dag, job, registry, run, run_in, runner, store};
 
-fn task<'a>(tasks: &'a [TaskSummary], name: &str) -> &'a TaskSummary {
+pub fn task<'a>(tasks: &'a [TaskSummary], name: &str) -> &'a TaskSummary {
     tasks.iter().find(|task| task.task == name).unwrap()
 }
 
@@ -434,47 +432,6 @@ async fn progress_is_told_while_jobs_work() {
         names,
         ["run of 2", "start a", "end a 20/20 ", "start b", "end b 10/10 10 pictures", "succeeded with failures 3"]
     );
-}
-
-#[tokio::test]
-async fn a_full_disk_ends_with_one_clear_message_and_the_run_goes_on_later() {
-    let home = tempfile::tempdir().unwrap();
-    let yaml =
-        "dag: d\ntasks:\n  a: {job: give, map: '{{ range(40) | list }}', with: {value: '{{ \"x\" * 20000 }}'}}\n";
-    let dag = dag(yaml);
-    let params = dag.params(&[]).unwrap();
-    let small = {
-        let pages = "PRAGMA max_page_count = 120";
-        let options = sqlx::sqlite::SqliteConnectOptions::new()
-            .filename(home.path().join("state.db"))
-            .create_if_missing(true)
-            .journal_mode(sqlx::sqlite::SqliteJournalMode::Wal);
-        sqlx::sqlite::SqlitePoolOptions::new()
-            .after_connect(move |connection, _| {
-                Box::pin(async move { sqlx::query(pages).execute(connection).await.map(drop) })
-            })
-            .connect_with(options)
-            .await
-            .unwrap()
-    };
-    let runner = Runner::new(Store::open(small).await.unwrap(), registry([]), RunnerOptions::new(home.path()));
-    let start = runner.start_or_resume(&dag, &params).await.unwrap();
-    let error = runner.drive(start.run_id()).await.unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "no space left for the state database while recording the end of an attempt; free some space and start again, \
-         the run goes on where it stopped"
-    );
-    drop(runner);
-    let runner = crate::common::runner(home.path(), []).await;
-    let again = runner.start_or_resume(&dag, &params).await.unwrap();
-    let Start::Resumed { run_id, done_instances } = again else { panic!("not resumed") };
-    assert!(run_id == start.run_id() && done_instances > 5, "{done_instances}");
-    let outcome = runner.drive(run_id).await.unwrap();
-    assert_eq!(outcome.state, RunState::Succeeded);
-    // At most the two that were under way ran twice.
-    let attempts = task(&outcome.tasks, "a").attempts;
-    assert!((40..=42).contains(&attempts), "{attempts}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

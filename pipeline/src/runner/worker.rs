@@ -1,0 +1,383 @@
+//! The worker: claims attempts, sees to it that they run, and records how they end.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+
+use super::dispatch::{Delivered, Order};
+use super::events::RunOutcome;
+use super::flight::{Flight, Flights, Stop, failure};
+use super::work::Work;
+use super::{Runner, RunnerOptions};
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+use crate::ids::{AttemptId, RunId};
+use crate::job::{Cancel, JobError, ProgressSink};
+use crate::state::{Begin, ClaimRequest, Claimed, Ended, LostRule, Owner, RunStep, Step, StepDone, Store};
+
+/// How often progress is told, and runs that were told to stop are looked for.
+const TICK: Duration = Duration::from_millis(200);
+
+/// What a worker works on.
+#[derive(Clone, Debug)]
+pub(super) enum Assignment {
+    /// One run, to its end.
+    Run(RunId),
+    /// Whatever is ready, until it is interrupted.
+    All {
+        /// Only tasks of these queues and of none; empty for any.
+        queues: Vec<String>,
+    },
+}
+
+/// What the heartbeat found: the attempts that were still ours at a moment.
+struct Kept {
+    asked: Instant,
+    attempts: HashSet<AttemptId>,
+}
+
+/// A worker within a process.
+pub(super) struct Worker<'a> {
+    runner: &'a Runner,
+    assignment: Assignment,
+    owner: Owner,
+    runs: HashMap<RunId, Work<'a>>,
+    flights: Flights,
+    /// Ends not yet recorded.
+    ended: Vec<Ended>,
+    delivered: (mpsc::UnboundedSender<Delivered>, mpsc::UnboundedReceiver<Delivered>),
+    interrupt: watch::Receiver<bool>,
+    changed: watch::Receiver<u64>,
+    drain: watch::Receiver<bool>,
+    stopping: bool,
+    /// Nothing more is claimed.
+    draining: bool,
+    next_sweep: Instant,
+    next_tick: Instant,
+    next_poll: Option<Instant>,
+    next_ready: Option<Instant>,
+}
+
+impl<'a> Worker<'a> {
+    pub(super) fn new(runner: &'a Runner, assignment: Assignment, owner: Owner) -> Self {
+        let now = Instant::now();
+        Self {
+            assignment,
+            owner,
+            runs: HashMap::new(),
+            flights: Flights::default(),
+            ended: Vec::new(),
+            delivered: mpsc::unbounded_channel(),
+            interrupt: runner.interrupt.subscribe(),
+            changed: runner.store.changed(),
+            drain: runner.drain.subscribe(),
+            stopping: false,
+            draining: false,
+            next_sweep: now,
+            next_tick: now + TICK,
+            next_poll: None,
+            next_ready: None,
+            runner,
+        }
+    }
+
+    /// Works until the run has ended, and gives its outcome.
+    pub(super) async fn drive(mut self, run: RunId) -> Result<RunOutcome> {
+        let work = Work::load(self.runner, run).await?;
+        work.tell_start();
+        self.runs.insert(run, work);
+        self.work().await?;
+        match self.runs.get(&run) {
+            Some(work) => work.outcome().await,
+            None => Err(Error::RunNotFound(run)),
+        }
+    }
+
+    /// Works until it is interrupted: then jobs under way are told to stop, and what they did not finish is given back.
+    pub(super) async fn serve(mut self) -> Result<()> {
+        match self.work().await {
+            Err(Error::Stopped) => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn work(&mut self) -> Result<()> {
+        let (report, mut kept) = mpsc::channel(1);
+        let heart = tokio::spawn(beat(self.runner.store.clone(), self.owner.key.clone(), self.options().lease, report));
+        let result = self.steps(&mut kept).await;
+        if result.is_err() {
+            self.wind_down().await;
+        }
+        heart.abort();
+        result
+    }
+
+    async fn steps(&mut self, kept: &mut mpsc::Receiver<Kept>) -> Result<()> {
+        let mut first = true;
+        loop {
+            self.stopping |= *self.interrupt.borrow_and_update();
+            self.draining |= self.stopping || *self.drain.borrow_and_update();
+            if self.stopping {
+                self.flights.stop_all(Stop::Interrupted, self.options().grace);
+            }
+            let (done, finished) = self.step(first).await?;
+            first = false;
+            if finished {
+                return Ok(());
+            }
+            for claim in done.claimed {
+                self.begin(claim).await?;
+            }
+            self.forget_idle_runs();
+            if !self.ended.is_empty() {
+                continue;
+            }
+            if self.draining && self.flights.len() == 0 {
+                return Err(match self.assignment {
+                    Assignment::Run(run) => Error::Interrupted { run },
+                    Assignment::All { .. } => Error::Stopped,
+                });
+            }
+            self.wait(kept).await?;
+        }
+    }
+
+    /// Records ends, lets runs go on, claims what there is room for. True when the assigned run has ended.
+    async fn step(&mut self, first: bool) -> Result<(StepDone, bool)> {
+        let now = Instant::now();
+        let sweep = now >= self.next_sweep;
+        if sweep {
+            self.next_sweep = now + self.options().lease / 3;
+        }
+        let runs = self.run_steps(first, sweep).await?;
+        let at_work = self.flights.len();
+        let closed = self.draining || self.flights.iter().any(|flight| flight.claim.alone);
+        let free = if closed { 0 } else { self.options().parallelism.max(1).saturating_sub(at_work) };
+        let (run, queues) = match &self.assignment {
+            Assignment::Run(run) => (Some(*run), Vec::new()),
+            Assignment::All { queues } => (None, queues.clone()),
+        };
+        let ended: Vec<Arc<Vec<Ended>>> = runs.iter().map(|run| Arc::clone(&run.ended)).collect();
+        let ids: Vec<RunId> = runs.iter().map(|run| run.plan.run).collect();
+        let step = Step {
+            owner: self.owner.clone(),
+            now: Timestamp::now(),
+            lease: self.options().lease,
+            runs,
+            claim: ClaimRequest { free, idle: at_work == 0, run, queues },
+        };
+        let done = self.runner.store.step(step).await?;
+        self.next_ready = done.next_ready.map(|at| Instant::now() + at.since(Timestamp::now()));
+        let mut finished = false;
+        for ((run, ended), done) in ids.iter().zip(&ended).zip(&done.runs) {
+            if let Some(work) = self.runs.get_mut(run) {
+                work.tell_done(ended, done, &self.flights);
+            }
+            if done.state.is_finished() {
+                finished |= self.run_has_ended(*run).await?;
+            }
+        }
+        Ok((done, finished))
+    }
+
+    /// True when it was the run that this worker was for.
+    async fn run_has_ended(&mut self, run: RunId) -> Result<bool> {
+        if let Assignment::Run(assigned) = self.assignment {
+            return Ok(assigned == run);
+        }
+        if let Some(work) = self.runs.remove(&run) {
+            work.outcome().await?;
+        }
+        Ok(false)
+    }
+
+    /// What there is to say about each run.
+    async fn run_steps(&mut self, first: bool, sweep: bool) -> Result<Vec<RunStep>> {
+        let mut ended: BTreeMap<RunId, Vec<Ended>> = BTreeMap::new();
+        for end in std::mem::take(&mut self.ended) {
+            ended.entry(end.claim.run).or_default().push(end);
+        }
+        let mut swept = Vec::new();
+        if sweep {
+            swept = match self.assignment {
+                Assignment::Run(run) => vec![run],
+                Assignment::All { .. } => self.runner.store.runs_with_lost_attempts(Timestamp::now()).await?,
+            };
+        }
+        for run in &swept {
+            ended.entry(*run).or_default();
+        }
+        let take_over = first && self.may_take_over().await?;
+        let begin = if matches!(self.assignment, Assignment::Run(_)) { Begin::Now } else { Begin::No };
+        let mut steps = Vec::with_capacity(ended.len());
+        for (run, ended) in ended {
+            let plan = match self.runs.get(&run) {
+                Some(work) => Arc::clone(&work.plan),
+                None => self.runner.store.plan(run).await?,
+            };
+            let rule = LostRule { take_over, most_in_a_row: self.options().max_lost };
+            let lost = swept.contains(&run).then_some(rule);
+            steps.push(RunStep { plan, begin, lost, ended: Arc::new(ended) });
+        }
+        Ok(steps)
+    }
+
+    /// Whether attempts of this host at the assigned run are surely left behind: the lock of the run is ours, and no other
+    /// process that has one lives. (A server on the same database works on all runs without locks.)
+    async fn may_take_over(&self) -> Result<bool> {
+        let Assignment::Run(run) = self.assignment else { return Ok(false) };
+        if !self.options().exclusive {
+            return Ok(false);
+        }
+        let processes = self.runner.store.processes_at_work(run, &self.owner.host).await?;
+        let lives = |pid: u32| pid != self.owner.pid && std::path::Path::new(&format!("/proc/{pid}")).exists();
+        Ok(!processes.into_iter().any(lives))
+    }
+
+    /// Begins a claimed attempt; one that cannot begin ends at once.
+    async fn begin(&mut self, claim: Claimed) -> Result<()> {
+        if !self.runs.contains_key(&claim.run) {
+            let work = Work::load(self.runner, claim.run).await?;
+            work.tell_start();
+            self.runs.insert(claim.run, work);
+        }
+        let Some(work) = self.runs.get_mut(&claim.run) else { return Err(Error::RunNotFound(claim.run)) };
+        let progress = ProgressSink::default();
+        work.tell_task_start(claim.position, &progress);
+        let (job, with) = match work.prepare(&claim).await? {
+            Ok(prepared) => prepared,
+            Err(message) => {
+                let end = failure(JobError::permanent(message), work.task(claim.position)?, &claim, Timestamp::now());
+                self.ended.push(Ended { claim, end, items: 0 });
+                return Ok(());
+            }
+        };
+        let (cancel_sender, cancel) = Cancel::new();
+        let (abandon_sender, abandon) = watch::channel(false);
+        let context = work.context(&claim, cancel, progress.clone())?;
+        let attempt = claim.attempt;
+        let task = work.task(claim.position)?;
+        self.flights.insert(Flight::new(claim, task, progress, cancel_sender, abandon_sender));
+        let done = self.delivered.0.clone();
+        self.runner.dispatcher.deliver(Order { attempt, job, context, with, abandon, done });
+        Ok(())
+    }
+
+    /// Waits until there is something to record or to claim.
+    async fn wait(&mut self, kept: &mut mpsc::Receiver<Kept>) -> Result<()> {
+        self.next_poll = (!self.options().exclusive).then(|| Instant::now() + self.options().poll);
+        let room = self.flights.len() < self.options().parallelism.max(1) && !self.draining;
+        loop {
+            let poll = self.next_poll.filter(|_| room);
+            let tick = (self.flights.len() > 0).then_some(self.next_tick);
+            let ready = self.next_ready.filter(|_| room);
+            let times = [tick, Some(self.next_sweep), ready, poll, self.flights.next_deadline()];
+            let wake = times.into_iter().flatten().min().unwrap_or_else(Instant::now);
+            tokio::select! {
+                Some(first) = self.delivered.1.recv() => {
+                    self.land(first)?;
+                    while let Ok(next) = self.delivered.1.try_recv() {
+                        self.land(next)?;
+                    }
+                    return Ok(());
+                }
+                Some(kept) = kept.recv() => {
+                    self.flights.stop_fenced(&kept.attempts, kept.asked, self.options().grace);
+                }
+                Ok(()) = self.interrupt.changed(), if !self.stopping => return Ok(()),
+                Ok(()) = self.drain.changed(), if !self.draining => return Ok(()),
+                Ok(()) = self.changed.changed(), if room => return Ok(()),
+                () = tokio::time::sleep_until(wake.into()) => {}
+            }
+            let now = Instant::now();
+            if now >= self.next_tick {
+                self.next_tick = now + TICK;
+                self.tick().await?;
+            }
+            for late in self.flights.expire(now, self.options().grace) {
+                if let Some(work) = self.runs.get(&late.claim.run) {
+                    let task = work.task(late.claim.position)?;
+                    let ended = late.give_up(task, Timestamp::now());
+                    self.ended.push(ended);
+                }
+            }
+            let ready = self.next_ready.is_some_and(|at| now >= at) && !self.draining;
+            let poll = poll.is_some_and(|at| now >= at);
+            if !self.ended.is_empty() || now >= self.next_sweep || ready || poll {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Tells progress, and tells attempts of runs that were stopped.
+    async fn tick(&mut self) -> Result<()> {
+        if self.flights.len() == 0 {
+            return Ok(());
+        }
+        for work in self.runs.values_mut() {
+            work.tell_progress(&self.flights);
+        }
+        for run in self.runner.store.stopping_runs().await? {
+            self.flights.stop_run(run, self.options().grace);
+        }
+        Ok(())
+    }
+
+    /// Takes an attempt that came back.
+    fn land(&mut self, delivered: Delivered) -> Result<()> {
+        let Some(flight) = self.flights.take(delivered.attempt) else { return Ok(()) };
+        let Some(work) = self.runs.get(&flight.claim.run) else { return Ok(()) };
+        let task = work.task(flight.claim.position)?;
+        let ended = flight.end(delivered, task, Timestamp::now());
+        self.ended.push(ended);
+        Ok(())
+    }
+
+    /// Runs of which nothing is at work here are read again when they come back.
+    fn forget_idle_runs(&mut self) {
+        if matches!(self.assignment, Assignment::All { .. }) {
+            let busy: HashSet<RunId> = self.flights.iter().map(|flight| flight.claim.run).collect();
+            let waiting: HashSet<RunId> = self.ended.iter().map(|end| end.claim.run).collect();
+            self.runs.retain(|run, _| busy.contains(run) || waiting.contains(run));
+        }
+    }
+
+    /// After an error: jobs are told to stop and get their grace time; their ends stay unrecorded.
+    async fn wind_down(&mut self) {
+        let grace = self.options().grace;
+        self.flights.stop_all(Stop::Interrupted, grace);
+        let until = tokio::time::Instant::now() + grace;
+        while self.flights.len() > 0 {
+            match tokio::time::timeout_at(until, self.delivered.1.recv()).await {
+                Ok(Some(delivered)) => drop(self.flights.take(delivered.attempt)),
+                _ => break,
+            }
+        }
+        for flight in self.flights.iter() {
+            flight.abandon.send_replace(true);
+        }
+    }
+
+    fn options(&self) -> &'a RunnerOptions {
+        &self.runner.options
+    }
+}
+
+/// Renews the leases of an owner for as long as it works. A database that fails now may do better the next time.
+async fn beat(store: Store, owner_key: String, lease: Duration, report: mpsc::Sender<Kept>) {
+    loop {
+        tokio::time::sleep(lease / 3).await;
+        let asked = Instant::now();
+        match store.renew(&owner_key, Timestamp::now(), lease).await {
+            Ok(attempts) => {
+                let attempts = attempts.into_iter().collect();
+                if report.send(Kept { asked, attempts }).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "could not renew the leases of running attempts"),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The scheduler: makes runs when their time has come, lets queued runs begin, and stops those that take too long.
+//!
+//! It keeps nothing in memory that matters: every decision is a compare-and-set in the state database, so that any number
+//! of schedulers may run at once and any of them may die.
+
+mod folder;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+pub use folder::{DagFolder, Loaded};
+
+use crate::clock::Timestamp;
+use crate::dag::{Dag, DagSchedule};
+use crate::error::Result;
+use crate::state::{Begin, ClaimRequest, DagRecord, Owner, RunCause, RunStep, Step, Stop, Store};
+
+/// Runs that one schedule makes in one pass: after a long pause with `catch_up` the others follow in the next passes.
+const MOST_AT_ONCE: usize = 100;
+
+/// Queued runs that begin in one pass.
+const MOST_BEGIN: u32 = 500;
+
+/// Runs that begin in one transaction.
+const BEGIN_TOGETHER: usize = 50;
+
+/// How long it waits after a failure of the database.
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
+
+/// Decides when runs are made and begin.
+#[derive(Clone, Debug)]
+pub struct Scheduler {
+    store: Store,
+    /// How often it looks for what other processes did.
+    poll: Duration,
+}
+
+impl Scheduler {
+    /// A scheduler that looks at the database at least this often.
+    pub fn new(store: Store, poll: Duration) -> Self {
+        Self { store, poll }
+    }
+
+    /// Works until `stop` is set. A database that fails now may do better later: it goes on.
+    pub async fn serve(&self, mut stop: watch::Receiver<bool>) {
+        let mut changed = self.store.changed();
+        while !*stop.borrow_and_update() {
+            let now = Timestamp::now();
+            let wait = match self.pass(now).await {
+                Ok(next) => next.map_or(self.poll, |next| next.since(now).min(self.poll)),
+                Err(error) => {
+                    warn!(%error, "the scheduler could not do its work; it tries again");
+                    PAUSE_AFTER_ERROR
+                }
+            };
+            tokio::select! {
+                Ok(()) = changed.changed() => {}
+                Ok(()) = stop.changed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Does everything that is due at `now`; gives when a schedule is due next.
+    ///
+    /// # Errors
+    /// When the database fails. What was done before stays done.
+    pub async fn pass(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let next = self.make_scheduled_runs(now).await?;
+        self.stop_overdue_runs(now).await?;
+        self.begin_runs(now).await?;
+        Ok(next)
+    }
+
+    async fn make_scheduled_runs(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        let mut next: Option<Timestamp> = None;
+        for record in self.store.dags().await? {
+            if record.paused || record.file.is_none() {
+                continue;
+            }
+            let dag = self.store.dag_version(record.version).await?;
+            if let Some(due) = self.make_runs_of(&dag, &record, now).await? {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        Ok(next)
+    }
+
+    /// Makes the runs that a schedule owes; gives when it owes the next.
+    async fn make_runs_of(&self, dag: &Arc<Dag>, record: &DagRecord, now: Timestamp) -> Result<Option<Timestamp>> {
+        let DagSchedule::Time(timetable) = &dag.schedule else { return Ok(None) };
+        let done_until = record.done_until.map(Timestamp::time);
+        let mut last = done_until;
+        for interval in timetable.due(done_until, now.time()).take(MOST_AT_ONCE) {
+            match dag.params(&[]) {
+                Ok(params) => {
+                    let made = self.store.create(dag, &params, RunCause::Schedule, Some(interval), now).await?;
+                    if let Some(run) = made {
+                        info!(dag = dag.name, %run, start = %interval.start, end = %interval.end, "scheduled run made");
+                    }
+                }
+                Err(error) => warn!(dag = dag.name, %error, "a scheduled run needs a default for every parameter"),
+            }
+            last = Some(interval.end);
+            self.store.schedule_done(&dag.name, interval.end.into()).await?;
+        }
+        match timetable.next_due(last, now.time()) {
+            Ok(due) => Ok(due.map(Timestamp::from)),
+            Err(error) => {
+                warn!(dag = dag.name, %error, "the schedule has no further tick");
+                Ok(None)
+            }
+        }
+    }
+
+    async fn stop_overdue_runs(&self, now: Timestamp) -> Result<()> {
+        for run in self.store.overdue_runs(now).await? {
+            let plan = self.store.plan(run).await?;
+            let limit = plan.dag.timeout.unwrap_or_default();
+            let error = format!("the run took longer than its `timeout` of {limit:?}");
+            warn!(%run, dag = plan.dag.name, error, "run stopped");
+            self.store.stop(plan, Stop { error: Some(error), now }).await?;
+        }
+        Ok(())
+    }
+
+    async fn begin_runs(&self, now: Timestamp) -> Result<()> {
+        let runs = self.store.startable_runs(MOST_BEGIN).await?;
+        // Steps need an owner only for the attempts that they claim; these claim none.
+        let owner = Owner { host: String::new(), pid: std::process::id(), key: String::new() };
+        for some in runs.chunks(BEGIN_TOGETHER) {
+            let mut steps = Vec::with_capacity(some.len());
+            for run in some {
+                let plan = self.store.plan(*run).await?;
+                steps.push(RunStep { plan, begin: Begin::IfAllowed, lost: None, ended: Arc::default() });
+            }
+            let step =
+                Step { owner: owner.clone(), now, lease: Duration::ZERO, runs: steps, claim: ClaimRequest::default() };
+            self.store.step(step).await?;
+        }
+        Ok(())
+    }
+}

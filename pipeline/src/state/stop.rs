@@ -1,0 +1,72 @@
+//! Telling a run to stop.
+
+use platform::database::Engine;
+use sqlx::AnyConnection;
+
+use super::Plan;
+use super::step::{RunTransaction, lock};
+use super::types::RunState;
+use crate::clock::Timestamp;
+use crate::error::{Error, Result};
+
+const DOING: &str = "stopping a run";
+
+/// A wish to stop a run.
+#[derive(Debug)]
+pub(crate) struct Stop {
+    /// Why the run then counts as failed; without it, as cancelled.
+    pub(crate) error: Option<String>,
+    pub(crate) now: Timestamp,
+}
+
+/// Cancels what has not begun; attempts under way are told by their workers, and the run ends with the last of them.
+/// Gives where the run stands. A run that has ended stays as it is.
+pub(super) async fn stop(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    plan: &Plan,
+    request: &Stop,
+) -> Result<RunState> {
+    let doing = |error| Error::database(DOING, error);
+    let run = plan.run.to_string();
+    let (state, stopping) = lock(connection, engine, plan).await?;
+    if state.is_finished() || stopping {
+        return Ok(state);
+    }
+    let ends_now = state == RunState::Queued;
+    let ended = if request.error.is_some() { RunState::Failed } else { RunState::Cancelled };
+    let state = if ends_now { ended } else { state };
+    sqlx::query("UPDATE run SET state = $1, stop_at = $2, stop_error = $3, error = $3, finished_at = $4 WHERE id = $5")
+        .bind(state.as_str())
+        .bind(request.now.millis())
+        .bind(&request.error)
+        .bind(ends_now.then(|| request.now.millis()))
+        .bind(&run)
+        .execute(&mut *connection)
+        .await
+        .map_err(doing)?;
+    sqlx::query(
+        "UPDATE task_instance SET state = 'cancelled', finished_at = $1
+         WHERE run_id = $2 AND state IN ('waiting', 'ready')",
+    )
+    .bind(request.now.millis())
+    .bind(&run)
+    .execute(&mut *connection)
+    .await
+    .map_err(doing)?;
+    sqlx::query(
+        "UPDATE task_instance SET state = 'cancelled', finished_at = $1
+         WHERE run_id = $2 AND state = 'running' AND kind = 'map' AND NOT EXISTS
+           (SELECT 1 FROM task_instance item WHERE item.run_id = task_instance.run_id
+              AND item.position = task_instance.position AND item.map_index >= 0 AND item.state = 'running')",
+    )
+    .bind(request.now.millis())
+    .bind(&run)
+    .execute(&mut *connection)
+    .await
+    .map_err(doing)?;
+    if ends_now {
+        return Ok(state);
+    }
+    RunTransaction::new(connection, plan, request.now, true).finish().await
+}

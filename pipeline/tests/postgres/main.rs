@@ -1,0 +1,24 @@
+//! The tests of `tests/it` that need a state database, on a real PostgreSQL server.
+#![allow(clippy::unwrap_used)]
+
+#[path = "../it/common.rs"]
+mod common;
+#[path = "../it/flow.rs"]
+mod flow;
+#[path = "../it/kill.rs"]
+mod kill;
+#[path = "../it/races.rs"]
+mod races;
+#[path = "../it/robust.rs"]
+mod robust;
+#[path = "../it/runs.rs"]
+mod runs;
+#[path = "../it/schedules.rs"]
+mod schedules;
+#[path = "../it/shapes.rs"]
+mod shapes;
+#[path = "../it/speed.rs"]
+mod speed;
+
+/// Where the state of these tests is.
+const ENGINE: platform::database::Engine = platform::database::Engine::Postgres;
