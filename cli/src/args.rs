@@ -6,7 +6,10 @@ use clap::{Parser, Subcommand};
 use platform::config::Config;
 
 use crate::config::ConfigCommand;
+use crate::dag::DagCommand;
 use crate::error::Result;
+use crate::runs::TriggerArgs;
+use crate::server::{SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs, train::TrainArgs};
 
 const EXAMPLES: &str = "Examples:
@@ -38,8 +41,21 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a DAG to its end; started again after a crash, it goes on where it was
+    /// Run a DAG to its end, or list, show and cancel runs; started again after a crash, a run goes on where it was
     Run(RunArgs),
+    /// Make a run of a DAG that a server has read; the server begins it
+    Trigger(TriggerArgs),
+    /// Check, show and list DAGs; let their schedules rest and go on
+    Dag {
+        #[command(subcommand)]
+        command: DagCommand,
+    },
+    /// Run DAGs by their schedules: scheduler and worker in one process
+    Server(ServerArgs),
+    /// Only decide when runs are made and begin; workers do the tasks
+    Scheduler(SchedulerArgs),
+    /// Only do tasks, of any run in the shared state database
+    Worker(WorkerArgs),
     /// Look at files right away: print boxes and species, draw them with --annotate
     Detect(DetectArgs),
     /// Ask the tables media, detections and observations

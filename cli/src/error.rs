@@ -1,7 +1,9 @@
 //! What ends the program with exit code 1.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use platform::database::Address;
 
 /// Result of this crate.
 pub(crate) type Result<T> = std::result::Result<T, Error>;
@@ -16,10 +18,10 @@ pub(crate) enum Error {
     #[error(transparent)]
     Pipeline(#[from] pipeline::Error),
     /// The state database is full, locked or damaged.
-    #[error("{path}: {source}")]
+    #[error("{address}: {source}")]
     State {
         /// The database.
-        path: PathBuf,
+        address: Address,
         /// What is wrong with it.
         source: pipeline::Error,
     },
@@ -38,6 +40,9 @@ pub(crate) enum Error {
     /// A path on the command line that does not exist.
     #[error("{0}: there is no such file or folder")]
     MissingPath(PathBuf),
+    /// The folder of DAG files is not there.
+    #[error("{0}: there is no such folder; give the folder of DAG files with --dags")]
+    NoDagFolder(PathBuf),
     /// A run ended with a failed task.
     #[error("{0}")]
     RunFailed(String),
@@ -61,13 +66,13 @@ impl Error {
         move |source| Self::Write { path, source }
     }
 
-    /// The same error, with the file `state` named if it is about the state database.
-    pub(crate) fn about_state(self, state: &Path) -> Self {
+    /// The same error, with the database named if it is about the state database.
+    pub(crate) fn about_state(self, state: &Address) -> Self {
         use pipeline::Error as E;
         match self {
             Self::Pipeline(
                 source @ (E::DiskFull { .. } | E::DatabaseBusy { .. } | E::Database { .. } | E::Migrate(_)),
-            ) => Self::State { path: state.to_owned(), source },
+            ) => Self::State { address: state.clone(), source },
             other => other,
         }
     }

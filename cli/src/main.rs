@@ -2,11 +2,15 @@
 
 mod args;
 mod config;
+mod dag;
 mod detect;
 mod error;
 mod export;
 mod progress;
 mod run;
+mod runs;
+mod server;
+mod signals;
 mod sql;
 mod summary;
 mod train;
@@ -51,6 +55,11 @@ fn execute(args: Args) -> Result<ExitCode> {
     runtime.block_on(async {
         match args.command {
             Command::Run(run) => run::run(run, configuration).await,
+            Command::Trigger(trigger) => runs::trigger(trigger, &configuration).await,
+            Command::Dag { command } => dag::run(command, configuration).await,
+            Command::Server(server) => server::server(server, configuration).await,
+            Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
+            Command::Worker(worker) => server::worker(worker, configuration).await,
             Command::Detect(detect) => detect::detect(detect, configuration).await,
             Command::Sql(query) => sql::sql(query, &configuration).await,
             Command::Export(options) => export::export(options, &configuration).await,

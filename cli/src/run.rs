@@ -1,6 +1,6 @@
 //! `safari run`: a DAG in this process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -8,18 +8,23 @@ use clap::Args;
 use jobs::Services;
 use pipeline::{Dag, RunOutcome, RunState, Runner, RunnerOptions, Start, Store};
 use platform::config::Config;
-use platform::database;
-use tokio::signal;
+use platform::database::{Database, Engine};
 use tracing::debug;
 
 use crate::args::name_and_value;
 use crate::error::{Error, Result};
+use crate::runs::{self, RunCommand};
+use crate::signals::Signals;
 use crate::{progress, summary};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct RunArgs {
+    #[command(subcommand)]
+    command: Option<RunCommand>,
     /// The DAG file
-    dag: PathBuf,
+    #[arg(required = true)]
+    dag: Option<PathBuf>,
     /// A parameter of the DAG, such as source=data-samples; may be given several times
     #[arg(long, short, value_name = "NAME=VALUE")]
     param: Vec<String>,
@@ -27,20 +32,29 @@ pub(crate) struct RunArgs {
 
 /// Starts the run, or goes on with one that was cut off, and drives it to its end.
 pub(crate) async fn run(args: RunArgs, config: Config) -> Result<ExitCode> {
-    let state = config.state_path();
-    drive(args, config).await.map_err(|error| error.about_state(&state))
+    let state = config.state_address();
+    let done = match (args.command, args.dag) {
+        (Some(command), _) => runs::run(command, &config).await,
+        (None, Some(dag)) => drive(&dag, &args.param, config).await,
+        // clap asks for one of them.
+        (None, None) => return Ok(ExitCode::FAILURE),
+    };
+    done.map_err(|error| error.about_state(&state))
 }
 
-async fn drive(args: RunArgs, config: Config) -> Result<ExitCode> {
-    let given = args.param.iter().map(|text| name_and_value(text)).collect::<Result<Vec<_>>>()?;
+async fn drive(file: &Path, params: &[String], config: Config) -> Result<ExitCode> {
+    let given = params.iter().map(|text| name_and_value(text)).collect::<Result<Vec<_>>>()?;
     let services = Arc::new(Services::new(config.clone()));
     let registry = jobs::registry(&services)?;
-    let dag = Dag::load(&args.dag)?;
+    let dag = Dag::load(file)?;
     let params = dag.params(&given)?;
     registry.check(&dag, Some(&params))?;
 
-    let store = Store::open(database::open_sqlite(&config.state_path()).await?).await?;
-    let options = RunnerOptions { parallelism: config.run.parallelism, ..RunnerOptions::new(&config.home) };
+    let state = Database::open(&config.state_address()).await?;
+    // The lock that proves a process dead lies in the home folder: with a server, others may have another one.
+    let exclusive = state.engine() == Engine::Sqlite;
+    let store = Store::open(state).await?;
+    let options = RunnerOptions { parallelism: config.run.parallelism, exclusive, ..RunnerOptions::new(&config.home) };
     let runner = Arc::new(Runner::new(store, registry, options));
     let start = runner.start_or_resume(&dag, &params).await?;
     match start {
@@ -70,11 +84,8 @@ async fn report(outcome: &RunOutcome, services: &Services) -> Result<ExitCode> {
 
 /// Ctrl-C and SIGTERM stop the run so that it can go on later.
 async fn stop_on_signal(runner: Arc<Runner>) {
-    let Ok(mut terminate) = signal::unix::signal(signal::unix::SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
+    let Ok(mut signals) = Signals::new() else { return };
+    signals.next().await;
     debug!("stopping on request");
     runner.interrupt();
 }

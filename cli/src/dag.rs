@@ -1,0 +1,111 @@
+//! `safari dag …`: DAG files and what the server knows of them.
+
+use std::io::{Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Subcommand;
+use jobs::Services;
+use pipeline::{Dag, Store};
+use platform::config::Config;
+use platform::database::Database;
+
+use crate::error::{Error, Result};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DagCommand {
+    /// Check DAG files: every mistake with its file, line and column
+    Check {
+        /// DAG files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print the JSON Schema of DAG files, for editors
+    Schema,
+    /// Print a DAG's tasks and what they need as a Mermaid flowchart
+    Show {
+        /// A DAG file
+        file: PathBuf,
+    },
+    /// List the DAGs that runs were made of or that a server reads
+    List,
+    /// Let the schedule of a DAG rest
+    Pause {
+        /// Name of the DAG
+        name: String,
+    },
+    /// Let the schedule of a DAG go on
+    Resume {
+        /// Name of the DAG
+        name: String,
+    },
+}
+
+/// Does what the command says.
+pub(crate) async fn run(command: DagCommand, config: Config) -> Result<ExitCode> {
+    match command {
+        DagCommand::Check { files } => check(&files, config),
+        DagCommand::Schema => print(&serde_json::to_string_pretty(&pipeline::dag::schema()).unwrap_or_default()),
+        DagCommand::Show { file } => print(Dag::load(&file)?.graph_text().trim_end()),
+        DagCommand::List => list(&config).await,
+        DagCommand::Pause { name } => pause(&config, &name, true).await,
+        DagCommand::Resume { name } => pause(&config, &name, false).await,
+    }
+}
+
+/// All files are checked before the command fails, so that one run of it shows all there is to mend.
+fn check(files: &[PathBuf], config: Config) -> Result<ExitCode> {
+    let registry = jobs::registry(&Arc::new(Services::new(config)))?;
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        let checked = Dag::load(file).and_then(|dag| registry.check(&dag, None).map(|()| dag));
+        match checked {
+            Ok(dag) => {
+                let tasks = dag.tasks().len();
+                print(&format!("{}: dag {}, {tasks} tasks, no mistakes", file.display(), dag.name))?;
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+async fn list(config: &Config) -> Result<ExitCode> {
+    let store = open(config).await?;
+    let dags = store.dags().await?;
+    let width = dags.iter().map(|dag| dag.name.len()).max().unwrap_or(0).max("DAG".len());
+    print(&format!("{:width$}  {:6}  {:8}  {:24}  FILE", "DAG", "ACTIVE", "SCHEDULE", "MADE RUNS UNTIL"))?;
+    for dag in dags {
+        let schedule = match (&dag.file, dag.paused) {
+            (None, _) => "no file",
+            (_, true) => "paused",
+            (_, false) => "on",
+        };
+        let until = dag.done_until.map_or_else(|| "-".to_owned(), |until| until.to_string());
+        let file = dag.file.unwrap_or_default();
+        print(&format!("{:width$}  {:6}  {schedule:8}  {until:24}  {file}", dag.name, dag.active_runs))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn pause(config: &Config, name: &str, paused: bool) -> Result<ExitCode> {
+    open(config).await?.pause(name, paused).await?;
+    let how = if paused { "rests" } else { "goes on" };
+    print(&format!("the schedule of {name} {how}"))
+}
+
+/// The store of the configured database.
+pub(crate) async fn open(config: &Config) -> Result<Store> {
+    let address = config.state_address();
+    let database = Database::open(&address).await?;
+    Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))
+}
+
+fn print(text: &str) -> Result<ExitCode> {
+    writeln!(stdout(), "{text}").map_err(Error::write("stdout"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,120 @@
+//! `safari run list`, `show` and `cancel`, and `safari trigger`.
+
+use std::io::{Write, stdout};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use pipeline::RunId;
+use pipeline::clock::Timestamp;
+use platform::config::Config;
+
+use crate::args::name_and_value;
+use crate::dag::open;
+use crate::error::{Error, Result};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunCommand {
+    /// List the newest runs
+    List {
+        /// How many
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show the tasks of a run
+    Show {
+        /// The run
+        run: RunId,
+    },
+    /// Stop a run for good: what has not begun is cancelled, what is under way is told to stop
+    Cancel {
+        /// The run
+        run: RunId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TriggerArgs {
+    /// Name of a DAG that a server has read
+    dag: String,
+    /// A parameter of the DAG; may be given several times
+    #[arg(long, short, value_name = "NAME=VALUE")]
+    param: Vec<String>,
+}
+
+/// Does what the command says.
+pub(crate) async fn run(command: RunCommand, config: &Config) -> Result<ExitCode> {
+    match command {
+        RunCommand::List { limit } => list(config, limit).await,
+        RunCommand::Show { run } => show(config, run).await,
+        RunCommand::Cancel { run } => {
+            let state = open(config).await?.cancel(run, Timestamp::now()).await?;
+            let how = if state.is_finished() { state.to_string() } else { "stopping".to_owned() };
+            print(&format!("run {run} {how}"))
+        }
+    }
+}
+
+/// Makes a run that a server begins when it is its turn.
+pub(crate) async fn trigger(args: TriggerArgs, config: &Config) -> Result<ExitCode> {
+    let given = args.param.iter().map(|text| name_and_value(text)).collect::<Result<Vec<_>>>()?;
+    let store = open(config).await?;
+    let dag = store.current_dag(&args.dag).await?;
+    let run = store.create_run(&dag, &dag.params(&given)?, Timestamp::now()).await?;
+    print(&run.to_string())
+}
+
+async fn list(config: &Config, limit: u32) -> Result<ExitCode> {
+    let runs = open(config).await?.runs(limit).await?;
+    let width = runs.iter().map(|run| run.dag.len()).max().unwrap_or(0).max("DAG".len());
+    print(&format!("{:36}  {:width$}  {:8}  {:23}  {:24}  TOOK", "RUN", "DAG", "CAUSE", "STATE", "MADE"))?;
+    for run in runs {
+        let took = run.started_at.zip(run.finished_at).map(|(start, end)| took(end.since(start)));
+        print(&format!(
+            "{}  {:width$}  {:8}  {:23}  {}  {}",
+            run.id,
+            run.dag,
+            run.cause.as_str(),
+            run.state.to_string(),
+            run.created_at,
+            took.unwrap_or_default()
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show(config: &Config, run: RunId) -> Result<ExitCode> {
+    let store = open(config).await?;
+    let (record, tasks) = (store.run(run).await?, store.tasks(run).await?);
+    print(&format!("run {run} of {}: {}, {}", record.dag, record.state, record.cause.as_str()))?;
+    if let Some(interval) = record.interval {
+        print(&format!("data interval {interval}"))?;
+    }
+    if let Some(error) = &record.error {
+        print(&format!("error: {error}"))?;
+    }
+    let width = tasks.iter().map(|task| task.task.len()).max().unwrap_or(0).max("TASK".len());
+    print(&format!("\n{:width$}  {:15}  {:11}  {:8}  {:>9}  ", "TASK", "STATE", "DONE", "ATTEMPTS", "TOOK"))?;
+    for task in tasks {
+        let time = task.started_at.zip(task.finished_at).map(|(start, end)| took(end.since(start)));
+        let done = format!("{} of {}", task.succeeded, task.instances);
+        let words = task.error.unwrap_or(task.summary);
+        print(&format!(
+            "{:width$}  {:15}  {done:11}  {:8}  {:>9}  {words}",
+            task.task,
+            task.state.to_string(),
+            task.attempts,
+            time.unwrap_or_default()
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn took(time: Duration) -> String {
+    format!("{:.1} s", time.as_secs_f64())
+}
+
+fn print(text: &str) -> Result<ExitCode> {
+    writeln!(stdout(), "{}", text.trim_end()).map_err(Error::write("stdout"))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,157 @@
+//! `safari server`, `safari scheduler` and `safari worker`: the roles that run for weeks.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use jobs::Services;
+use pipeline::clock::Timestamp;
+use pipeline::{DagFolder, JobRegistry, Runner, RunnerOptions, Scheduler, Store};
+use platform::config::Config;
+use platform::database::{Database, Engine};
+use tokio::sync::watch;
+use tracing::{error, info, warn};
+
+use crate::error::{Error, Result};
+use crate::signals::Signals;
+
+/// How often the folder of DAG files is looked at.
+const LOOK_AT_DAGS: Duration = Duration::from_secs(2);
+
+const SERVER_NOTES: &str = "SIGTERM and Ctrl-C let the tasks under way end and claim no more; a second one stops them, \
+and they run again when a worker is back. DAG files that change are read again; runs keep the version they began with.";
+
+#[derive(Debug, Args)]
+#[command(after_help = SERVER_NOTES)]
+pub(crate) struct ServerArgs {
+    /// Folder of DAG files
+    #[arg(long, value_name = "DIR", default_value = "dags")]
+    dags: PathBuf,
+    /// Tasks at the same time [default: run.parallelism]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    slots: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchedulerArgs {
+    /// Folder of DAG files
+    #[arg(long, value_name = "DIR", default_value = "dags")]
+    dags: PathBuf,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = SERVER_NOTES)]
+pub(crate) struct WorkerArgs {
+    /// Take tasks of this queue, and of none; may be given several times [default: any queue]
+    #[arg(long, value_name = "NAME")]
+    queue: Vec<String>,
+    /// Tasks at the same time [default: run.parallelism]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    slots: Option<u16>,
+}
+
+/// Scheduler and worker in one process.
+pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
+    let role = Role::open(config, args.slots).await?;
+    let (stop, stopped) = watch::channel(false);
+    let scheduling = role.scheduling(args.dags, stopped)?;
+    let worked = role.work(Vec::new()).await;
+    stop.send_replace(true);
+    let _ = scheduling.await;
+    worked
+}
+
+/// The scheduler alone.
+pub(crate) async fn scheduler(args: SchedulerArgs, config: Config) -> Result<ExitCode> {
+    let role = Role::open(config, None).await?;
+    let mut signals = Signals::new()?;
+    let (stop, stopped) = watch::channel(false);
+    let scheduling = role.scheduling(args.dags, stopped)?;
+    signals.next().await;
+    stop.send_replace(true);
+    let _ = scheduling.await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A worker alone.
+pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<ExitCode> {
+    let role = Role::open(config, args.slots).await?;
+    role.work(args.queue).await
+}
+
+/// What the roles have in common.
+struct Role {
+    store: Store,
+    registry: JobRegistry,
+    options: RunnerOptions,
+}
+
+impl Role {
+    async fn open(config: Config, slots: Option<u16>) -> Result<Self> {
+        let address = config.state_address();
+        let database = Database::open(&address).await?;
+        if database.engine() == Engine::Sqlite {
+            info!(state = %address, "state in SQLite: workers on this host only");
+        }
+        let store = Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))?;
+        let registry = jobs::registry(&Arc::new(Services::new(config.clone())))?;
+        let options = RunnerOptions {
+            parallelism: slots.map_or(config.run.parallelism, usize::from),
+            exclusive: false,
+            ..RunnerOptions::new(&config.home)
+        };
+        Ok(Self { store, registry, options })
+    }
+
+    /// Reads the DAG files and keeps scheduling until `stopped`.
+    fn scheduling(&self, dags: PathBuf, stopped: watch::Receiver<bool>) -> Result<tokio::task::JoinHandle<()>> {
+        if !dags.is_dir() {
+            return Err(Error::NoDagFolder(dags));
+        }
+        let (store, registry) = (self.store.clone(), self.registry.clone());
+        let scheduler = Scheduler::new(store.clone(), self.options.poll);
+        info!(dags = %dags.display(), "scheduling");
+        Ok(tokio::spawn(async move {
+            tokio::join!(scheduler.serve(stopped.clone()), follow(DagFolder::new(dags), store, registry, stopped));
+        }))
+    }
+
+    /// Works until it is told to end.
+    async fn work(&self, queues: Vec<String>) -> Result<ExitCode> {
+        let runner = Arc::new(Runner::new(self.store.clone(), self.registry.clone(), self.options.clone()));
+        let mut signals = Signals::new()?;
+        let told = Arc::clone(&runner);
+        let listening = tokio::spawn(async move {
+            signals.next().await;
+            info!("no more tasks are claimed; a second signal stops those under way");
+            told.drain();
+            signals.next().await;
+            told.interrupt();
+        });
+        info!(slots = self.options.parallelism, "working");
+        let worked = runner.serve(queues).await;
+        listening.abort();
+        worked?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Reads DAG files whenever they change.
+async fn follow(mut folder: DagFolder, store: Store, registry: JobRegistry, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        match folder.load(&store, &registry, Timestamp::now()).await {
+            Ok(loaded) => {
+                loaded.registered.iter().for_each(|dag| info!(dag, "dag read"));
+                loaded.removed.iter().for_each(|dag| warn!(dag, "the dag's file is gone; its schedule rests"));
+                loaded.mistakes.iter().for_each(|mistake| error!("{mistake}"));
+            }
+            Err(error) => error!(%error, "the folder of dags cannot be read"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_AT_DAGS) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+}

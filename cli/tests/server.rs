@@ -1,0 +1,107 @@
+//! `safari server` and the commands around it, as an operator uses them.
+#![allow(clippy::unwrap_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Ends the server when a test fails in the middle.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_does_what_is_triggered_and_drains_on_sigterm() {
+    let home = tempfile::tempdir().unwrap();
+    let (dags, photos) = (home.path().join("dags"), home.path().join("photos"));
+    std::fs::create_dir_all(&dags).unwrap();
+    std::fs::create_dir_all(&photos).unwrap();
+    std::fs::copy(root().join("dags/detect.yaml"), dags.join("detect.yaml")).unwrap();
+    std::fs::copy(root().join("data-samples/farmyard/cow.jpg"), photos.join("cow.jpg")).unwrap();
+    let mut command = safari(home.path());
+    command.arg("server").arg("--dags").arg(&dags).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = Server(command.spawn().unwrap());
+
+    wait_until("the dag is read", || said(home.path(), &["dag", "list"]).contains("detect"));
+    let source = format!("source={}", photos.display());
+    let run = said(home.path(), &["trigger", "detect", "--param", &source]).trim().to_owned();
+    wait_until("the run ends", || said(home.path(), &["run", "show", &run]).contains("succeeded, manual"));
+    let shown = said(home.path(), &["run", "show", &run]);
+    assert!(shown.contains("infer") && shown.contains("1 of 1") && shown.contains("data interval"), "{shown}");
+    let listed = said(home.path(), &["run", "list"]);
+    assert!(listed.contains(&run) && listed.contains("manual"), "{listed}");
+    let counted = said(home.path(), &["sql", "--format", "csv", "select count(*) from media"]);
+    assert!(counted.contains("\n1"), "{counted}");
+    said(home.path(), &["dag", "pause", "detect"]);
+    assert!(said(home.path(), &["dag", "list"]).contains("paused"));
+
+    let pid = server.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = server.0.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn mistakes_are_told_with_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let output = safari(home.path()).args(["trigger", "nothing"]).output().unwrap();
+    assert_error(&output, "no dag named `nothing` is known");
+    let output = safari(home.path()).args(["server", "--dags", "/no/such/folder"]).output().unwrap();
+    assert_error(&output, "/no/such/folder: there is no such folder");
+    let output = safari(home.path()).args(["run", "show", "019a0000-0000-7000-8000-000000000000"]).output().unwrap();
+    assert_error(&output, "list the runs to find its id");
+
+    let file = home.path().join("bad.yaml");
+    std::fs::write(&file, "dag: bad\ntasks:\n  a: {job: ingets, needs: [b]}\n").unwrap();
+    let good = root().join("dags/detect.yaml");
+    let output = safari(home.path()).args(["dag", "check"]).args([&file, &good]).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told.contains("bad.yaml:3:") && told.contains('b'), "{told}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("dag detect, 3 tasks, no mistakes"));
+}
+
+#[test]
+fn the_schema_is_json_and_a_dag_is_drawn() {
+    let home = tempfile::tempdir().unwrap();
+    let schema: serde_json::Value = serde_json::from_str(&said(home.path(), &["dag", "schema"])).unwrap();
+    assert!(schema["$schema"].as_str().unwrap().contains("2020-12"));
+    let drawn = said(home.path(), &["dag", "show", "dags/detect.yaml"]);
+    assert!(drawn.starts_with("flowchart") && drawn.contains("ingest") && drawn.contains("-->"), "{drawn}");
+}
+
+fn assert_error(output: &Output, words: &str) {
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains(words) && told.matches("error: ").count() == 1, "{told}");
+}
+
+/// What a command that must succeed prints.
+fn said(home: &Path, args: &[&str]) -> String {
+    let output = safari(home).args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn safari(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_safari"));
+    command.arg("--home").arg(home.join("home")).current_dir(root());
+    command
+}
+
+fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{what}: not after two minutes");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
