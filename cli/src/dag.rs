@@ -12,6 +12,7 @@ use platform::config::Config;
 use platform::database::Database;
 
 use crate::error::{Error, Result};
+use crate::registry::registry;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DagCommand {
@@ -56,7 +57,7 @@ pub(crate) async fn run(command: DagCommand, config: Config) -> Result<ExitCode>
 
 /// All files are checked before the command fails, so that one run of it shows all there is to mend.
 fn check(files: &[PathBuf], config: Config) -> Result<ExitCode> {
-    let registry = jobs::registry(&Arc::new(Services::new(config)))?;
+    let registry = registry(&Arc::new(Services::new(config)))?;
     let mut code = ExitCode::SUCCESS;
     for file in files {
         let checked = Dag::load(file).and_then(|dag| registry.check(&dag, None).map(|()| dag));

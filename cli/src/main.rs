@@ -7,6 +7,7 @@ mod detect;
 mod error;
 mod export;
 mod progress;
+mod registry;
 mod run;
 mod runs;
 mod server;

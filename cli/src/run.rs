@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::args::name_and_value;
 use crate::error::{Error, Result};
+use crate::registry::{registry, secrets};
 use crate::runs::{self, RunCommand};
 use crate::signals::Signals;
 use crate::{progress, summary};
@@ -45,7 +46,7 @@ pub(crate) async fn run(args: RunArgs, config: Config) -> Result<ExitCode> {
 async fn drive(file: &Path, params: &[String], config: Config) -> Result<ExitCode> {
     let given = params.iter().map(|text| name_and_value(text)).collect::<Result<Vec<_>>>()?;
     let services = Arc::new(Services::new(config.clone()));
-    let registry = jobs::registry(&services)?;
+    let registry = registry(&services)?;
     let dag = Dag::load(file)?;
     let params = dag.params(&given)?;
     registry.check(&dag, Some(&params))?;
@@ -54,7 +55,12 @@ async fn drive(file: &Path, params: &[String], config: Config) -> Result<ExitCod
     // The lock that proves a process dead lies in the home folder: with a server, others may have another one.
     let exclusive = state.engine() == Engine::Sqlite;
     let store = Store::open(state).await?;
-    let options = RunnerOptions { parallelism: config.run.parallelism, exclusive, ..RunnerOptions::new(&config.home) };
+    let options = RunnerOptions {
+        parallelism: config.run.parallelism,
+        exclusive,
+        secrets: secrets(&config),
+        ..RunnerOptions::new(&config.home)
+    };
     let runner = Arc::new(Runner::new(store, registry, options));
     let start = runner.start_or_resume(&dag, &params).await?;
     match start {

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::error::{Error, Result};
+use crate::registry::{registry, secrets};
 use crate::signals::Signals;
 
 /// How often the folder of DAG files is looked at.
@@ -96,10 +97,11 @@ impl Role {
             info!(state = %address, "state in SQLite: workers on this host only");
         }
         let store = Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))?;
-        let registry = jobs::registry(&Arc::new(Services::new(config.clone())))?;
+        let registry = registry(&Arc::new(Services::new(config.clone())))?;
         let options = RunnerOptions {
             parallelism: slots.map_or(config.run.parallelism, usize::from),
             exclusive: false,
+            secrets: secrets(&config),
             ..RunnerOptions::new(&config.home)
         };
         Ok(Self { store, registry, options })

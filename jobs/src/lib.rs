@@ -1,29 +1,69 @@
-//! What a task can do: the job kinds `ingest`, `infer` and `report`, each an implementation of [`pipeline::Job`].
+//! What a task can do: job kinds, each an implementation of [`pipeline::Job`].
 //!
-//! [`registry`] gives a runner all kinds; they share the [`Services`] of the process: the lake, and one detection
-//! engine that is loaded when the first task needs it.
+//! | kind | does |
+//! |---|---|
+//! | `ingest`, `infer`, `report` | media to tables and a page |
+//! | `command` | runs a program in a process group of its own |
+//! | `http` | sends one request |
+//! | `wait_for_object`, `wait_for_time`, `wait_for_http` | waits for something |
+//!
+//! [`registry`] gives a runner all kinds. Those that look at media share the [`Services`] of the process: the lake, and
+//! one detection engine that is loaded when the first task needs it. The waiting kinds look once and say when to look
+//! again ([`pipeline::Retry::Later`]), so that no slot is held meanwhile. What programs write goes to an [`AttemptLog`],
+//! and secrets pass a [`Masker`] before they go anywhere.
 
+pub mod command;
 mod error;
+pub mod http;
 pub mod infer;
 pub mod ingest;
+pub mod log;
 pub mod manifest;
+pub mod mask;
 pub mod media;
 pub mod quick;
 pub mod report;
 pub mod services;
+mod text;
+mod trace;
+pub mod wait;
+mod with;
 
 use std::sync::Arc;
 
 use pipeline::JobRegistry;
 
+pub use command::CommandJob;
 pub use error::{Error, Result};
+pub use http::HttpJob;
+pub use log::{AttemptLog, Stream, TracingLog};
+pub use mask::Masker;
 pub use services::Services;
+pub use wait::{WaitForHttpJob, WaitForObjectJob, WaitForTimeJob};
 
-/// All job kinds of this crate.
-pub fn registry(services: &Arc<Services>) -> pipeline::Result<JobRegistry> {
+/// All job kinds of this crate. What their logs and errors show passes `masker`.
+pub fn registry(services: &Arc<Services>, masker: &Masker) -> pipeline::Result<JobRegistry> {
     let mut registry = JobRegistry::new();
     registry.register(Arc::new(ingest::IngestJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(infer::InferJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(report::ReportJob::new(Arc::clone(services))))?;
+    let log: Arc<dyn AttemptLog> = Arc::new(TracingLog);
+    register_general(&mut registry, &log, masker)?;
     Ok(registry)
+}
+
+/// Adds the kinds that need nothing of Safari's own.
+///
+/// # Errors
+/// [`pipeline::Error::DuplicateJob`] when a kind is there already.
+pub fn register_general(
+    registry: &mut JobRegistry,
+    log: &Arc<dyn AttemptLog>,
+    masker: &Masker,
+) -> pipeline::Result<()> {
+    registry.register(Arc::new(CommandJob::new(Arc::clone(log), masker.clone())))?;
+    registry.register(Arc::new(HttpJob::new(Arc::clone(log), masker.clone())))?;
+    registry.register(Arc::new(WaitForObjectJob::new()))?;
+    registry.register(Arc::new(WaitForTimeJob::new()))?;
+    registry.register(Arc::new(WaitForHttpJob::new(masker.clone())))
 }

@@ -5,8 +5,11 @@ use std::time::Duration;
 /// A year: longer waits are slips.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Reads a duration; the error says how to write one.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+/// Reads a length of time as DAG files write it: `500ms`, `30s`, `5m`, `2h`, `1d`, `1h30m`; a year at most.
+///
+/// # Errors
+/// Says in words what is wrong with the text and how to write a length of time.
+pub fn parse(text: &str) -> Result<Duration, String> {
     let wrong = || format!("`{text}` is not a length of time; write for example `500ms`, `30s`, `5m`, `2h` or `1h30m`");
     let mut total = Duration::ZERO;
     let mut rest = text.trim();

@@ -45,6 +45,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 pub use alert::{Alert, AlertEvent, AlertTarget};
+pub use duration::parse as parse_duration;
 pub use mistake::{Mistake, Mistakes, Place};
 pub use params::{Param, ParamType, Params};
 pub use schema::schema;

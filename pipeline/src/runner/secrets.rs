@@ -1,7 +1,7 @@
 //! Where secrets come from. They are read when an attempt begins, given to its job, and kept nowhere.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A variable of this name and the secret's holds it: `SAFARI_SECRET_SMTP_PASSWORD`.
@@ -29,6 +29,14 @@ impl Secrets {
             let text = std::fs::read_to_string(folder.as_ref()?.join(name)).ok()?;
             Some(text.strip_suffix('\n').unwrap_or(&text).to_owned())
         })
+    }
+
+    /// Every secret that variables and files give now, for what must not show them.
+    pub fn known(folder: Option<&Path>) -> Vec<String> {
+        let variables = std::env::vars().filter(|(name, _)| name.starts_with(VARIABLE)).map(|(_, value)| value);
+        let files = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        let files = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        variables.chain(files.map(|text| text.strip_suffix('\n').unwrap_or(&text).to_owned())).collect()
     }
 
     /// The secret of this name.
@@ -62,6 +70,7 @@ mod tests {
         let secrets = Secrets::from_environment(Some(folder.path().to_owned()));
         assert_eq!(secrets.get("token").as_deref(), Some("abc"));
         assert_eq!(secrets.get("other"), None);
+        assert!(Secrets::known(Some(folder.path())).contains(&"abc".to_owned()));
         assert_eq!(format!("{secrets:?}"), "Secrets");
     }
 }

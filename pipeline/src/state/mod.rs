@@ -183,7 +183,9 @@ async fn migrate(pool: &AnyPool) -> Result<()> {
 // The same tests on both databases; they look at the name of their module.
 #[cfg(test)]
 #[path = "tests.rs"]
+#[allow(clippy::duplicate_mod, reason = "two databases")]
 mod on_postgres;
 #[cfg(test)]
 #[path = "tests.rs"]
+#[allow(clippy::duplicate_mod, reason = "two databases")]
 mod on_sqlite;

@@ -111,10 +111,17 @@ pub struct LakeConfig {
 }
 
 /// Where the state of runs is.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct StateConfig {
     /// `sqlite:PATH` or `postgres://…`; empty means `<home>/state.db`. See [`Config::state_address`].
     pub url: String,
+}
+
+/// Without the password that the URL may hold.
+impl fmt::Debug for StateConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateConfig").field("url", &keys::masked(&self.url)).finish()
+    }
 }
 
 /// What is logged.

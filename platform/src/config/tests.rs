@@ -126,7 +126,8 @@ fn values_are_checked_and_the_message_says_what_is_allowed() {
         ("run.shard_size", "0"),
         ("run.shard_size", "1.5"),
         ("lake.url", "ftp://x/y"),
-        ("state.url", "postgres://u:p@h/d"),
+        ("state.url", "mysql://u:p@h/d"),
+        ("state.url", "postgres:///d"),
         ("state.url", "sqlite:"),
         ("log.level", "loud"),
     ];
@@ -144,8 +145,10 @@ fn secrets_are_not_shown() {
     assert_eq!(keys::masked("postgres://db/safari?password=tiger"), "postgres://db/safari?***");
     assert_eq!(keys::masked("tiger"), "***");
     assert_eq!(keys::masked("sqlite:/data/state.db"), "sqlite:/data/state.db");
-    let text = message(load(None, &[("SAFARI_STATE_URL", "postgres://ranger:tiger@db/safari")], &[]));
+    let text = message(load(None, &[("SAFARI_STATE_URL", "mysql://ranger:tiger@db/safari")], &[]));
     assert!(!text.contains("tiger"), "{text}");
+    let config = load(None, &[("SAFARI_STATE_URL", "postgres://ranger:tiger@db/safari")], &[]).unwrap();
+    assert!(!format!("{config:?}").contains("tiger"));
 }
 
 #[test]

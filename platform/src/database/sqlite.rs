@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use sqlx::AnyPool;
 use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, Connection};
 use url::Url;
 
 use super::{Database, Engine};
@@ -39,21 +39,26 @@ pub async fn open_sqlite(path: &Path) -> Result<Database> {
         return Err(Error::NotADatabase { path: path.to_owned(), reason: "it is a folder".to_owned() });
     }
     sqlx::any::install_default_drivers();
+    let url = url_of(path)?;
+    // First without a pool, which tries again until its patience ends and then no longer knows what was wrong.
+    let mut first = AnyConnection::connect(&url).await.map_err(|error| explain(path, &error))?;
+    prepare(&mut first).await.map_err(|error| explain(path, &error))?;
+    first.close().await.map_err(|error| explain(path, &error))?;
     let pool = AnyPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                for setting in SETTINGS {
-                    sqlx::query(setting).execute(&mut *connection).await?;
-                }
-                Ok(())
-            })
-        })
-        .connect(&url_of(path)?)
+        .after_connect(|connection, _| Box::pin(prepare(connection)))
+        .connect(&url)
         .await
         .map_err(|error| explain(path, &error))?;
     check_journal(path, &pool).await?;
     Ok(Database::new(pool, Engine::Sqlite))
+}
+
+async fn prepare(connection: &mut AnyConnection) -> sqlx::Result<()> {
+    for setting in SETTINGS {
+        sqlx::query(setting).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 /// The URL of a database file, which need not exist yet.

@@ -1,0 +1,10 @@
+//! The jobs from outside: real programs, real servers on loopback, real folders.
+#![allow(clippy::unwrap_used)]
+
+mod command;
+mod common;
+mod http;
+mod runs;
+mod server;
+mod stopping;
+mod wait;
