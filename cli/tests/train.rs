@@ -61,7 +61,7 @@ fn a_model_folder_comes_out_that_works_and_is_the_same_for_the_same_seed() {
         .current_dir(root())
         .output()
         .unwrap();
-    assert!(look.status.success() && text(&look.stdout).contains("animal"), "{look:?}");
+    assert!(look.status.success() && text(&look.stdout).contains("box "), "{look:?}");
 }
 
 #[test]
