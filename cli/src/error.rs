@@ -1,6 +1,7 @@
 //! What ends the program with exit code 1.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use platform::database::Address;
@@ -40,6 +41,20 @@ pub(crate) enum Error {
     /// A path on the command line that does not exist.
     #[error("{0}: there is no such file or folder")]
     MissingPath(PathBuf),
+    /// An address that others can reach.
+    #[error(
+        "{0} can be reached from other machines, and the API knows no users yet; give a loopback address such as \
+         127.0.0.1:8750 with --listen, and let a gateway that knows users pass requests on"
+    )]
+    OpenAddress(SocketAddr),
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; another program may use it, give another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The folder of DAG files is not there.
     #[error("{0}: there is no such folder; give the folder of DAG files with --dags")]
     NoDagFolder(PathBuf),

@@ -1,5 +1,6 @@
 //! `safari server`, `safari scheduler` and `safari worker`: the roles that run for weeks.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use pipeline::clock::Timestamp;
 use pipeline::{DagFolder, JobRegistry, Runner, RunnerOptions, Scheduler, Store};
 use platform::config::Config;
 use platform::database::{Database, Engine};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -33,6 +35,9 @@ pub(crate) struct ServerArgs {
     /// Tasks at the same time [default: run.parallelism]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
+    /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8750")]
+    listen: SocketAddr,
 }
 
 #[derive(Debug, Args)]
@@ -57,10 +62,11 @@ pub(crate) struct WorkerArgs {
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
     let role = Role::open(config, args.slots).await?;
     let (stop, stopped) = watch::channel(false);
+    let answering = role.answering(args.listen, stopped.clone()).await?;
     let scheduling = role.scheduling(args.dags, stopped)?;
     let worked = role.work(Vec::new()).await;
     stop.send_replace(true);
-    let _ = scheduling.await;
+    let _ = tokio::join!(scheduling, answering);
     worked
 }
 
@@ -105,6 +111,27 @@ impl Role {
             ..RunnerOptions::new(&config.home)
         };
         Ok(Self { store, registry, options })
+    }
+
+    /// Answers HTTP requests until `stopped`.
+    async fn answering(
+        &self,
+        address: SocketAddr,
+        mut stopped: watch::Receiver<bool>,
+    ) -> Result<tokio::task::JoinHandle<()>> {
+        if !address.ip().is_loopback() {
+            return Err(Error::OpenAddress(address));
+        }
+        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        info!(url = %format!("http://{bound}"), "answering");
+        let router = pipeline::api::router(self.store.clone());
+        let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
+        Ok(tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+                error!(%error, "the API has stopped");
+            }
+        }))
     }
 
     /// Reads the DAG files and keeps scheduling until `stopped`.

@@ -24,7 +24,11 @@ fn a_server_does_what_is_triggered_and_drains_on_sigterm() {
     std::fs::copy(root().join("dags/detect.yaml"), dags.join("detect.yaml")).unwrap();
     std::fs::copy(root().join("data-samples/farmyard/cow.jpg"), photos.join("cow.jpg")).unwrap();
     let mut command = safari(home.path());
-    command.arg("server").arg("--dags").arg(&dags).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(["server", "--listen", "127.0.0.1:0", "--dags"])
+        .arg(&dags)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut server = Server(command.spawn().unwrap());
 
     wait_until("the dag is read", || said(home.path(), &["dag", "list"]).contains("detect"));
@@ -51,8 +55,11 @@ fn mistakes_are_told_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
     let output = safari(home.path()).args(["trigger", "nothing"]).output().unwrap();
     assert_error(&output, "no dag named `nothing` is known");
-    let output = safari(home.path()).args(["server", "--dags", "/no/such/folder"]).output().unwrap();
+    let output =
+        safari(home.path()).args(["server", "--listen", "127.0.0.1:0", "--dags", "/no/such/folder"]).output().unwrap();
     assert_error(&output, "/no/such/folder: there is no such folder");
+    let output = safari(home.path()).args(["server", "--listen", "0.0.0.0:0"]).output().unwrap();
+    assert_error(&output, "can be reached from other machines");
     let output = safari(home.path()).args(["run", "show", "019a0000-0000-7000-8000-000000000000"]).output().unwrap();
     assert_error(&output, "list the runs to find its id");
 

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+pub mod api;
 pub mod clock;
 pub mod dag;
 mod error;

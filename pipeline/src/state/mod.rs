@@ -13,6 +13,7 @@ mod advance;
 mod claim;
 mod create;
 mod dags;
+mod depth;
 mod ended;
 mod lost;
 mod pools;
@@ -31,6 +32,7 @@ use platform::database::Database;
 use sqlx::AnyPool;
 use sqlx::migrate::{MigrateError, Migrator};
 
+pub use depth::Depth;
 pub use register::DagRecord;
 pub use types::{
     AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunRecord, RunState, TaskState,

@@ -8,6 +8,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::Store;
+use super::statement::Statement;
 use super::types::{
     AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunRecord, RunState, TaskState,
     TaskSummary,
@@ -36,6 +37,21 @@ impl Store {
     pub async fn runs(&self, most: u32) -> Result<Vec<RunRecord>> {
         let sql = sqlx::AssertSqlSafe(format!("{RUN_COLUMNS} ORDER BY id DESC LIMIT $1"));
         let rows = sqlx::query(sql).bind(i64::from(most)).fetch_all(self.pool()).await.map_err(reading)?;
+        rows.iter().map(run_record).collect()
+    }
+
+    /// Runs made before another one, newest first; of one DAG or of all.
+    pub async fn runs_before(&self, most: u32, before: Option<RunId>, dag: Option<&str>) -> Result<Vec<RunRecord>> {
+        let mut query = Statement::new(RUN_COLUMNS);
+        query.push(" WHERE created_at >= ").number(0);
+        if let Some(before) = before {
+            query.push(" AND id < ").text(before.to_string());
+        }
+        if let Some(dag) = dag {
+            query.push(" AND dag = ").text(dag);
+        }
+        query.push(" ORDER BY id DESC LIMIT ").number(i64::from(most));
+        let rows = query.query().fetch_all(self.pool()).await.map_err(reading)?;
         rows.iter().map(run_record).collect()
     }
 

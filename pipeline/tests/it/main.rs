@@ -2,6 +2,7 @@
 //! PostgreSQL.
 #![allow(clippy::unwrap_used)]
 
+mod api;
 mod common;
 mod dag_files;
 mod dag_language;

@@ -1,6 +1,8 @@
 //! The tests of `tests/it` that need a state database, on a real PostgreSQL server.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../it/api.rs"]
+mod api;
 #[path = "../it/common.rs"]
 mod common;
 #[path = "../it/flow.rs"]

@@ -1,0 +1,54 @@
+//! Health and metrics, for probes and Prometheus.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
+
+use super::problem::Problem;
+use crate::clock::Timestamp;
+use crate::state::Store;
+
+/// Answers when the state database does.
+#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String), (status = "default", body = Problem)))]
+pub(super) async fn health(State(store): State<Store>) -> Result<&'static str, Problem> {
+    store.depth(Timestamp::now()).await?;
+    Ok("ok\n")
+}
+
+/// Metrics in Prometheus' text format. They are of the whole deployment, whichever process is asked.
+#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String), (status = "default", body = Problem)))]
+pub(super) async fn metrics(State(store): State<Store>) -> Result<impl IntoResponse, Problem> {
+    let text =
+        text(&store).await.map_err(|detail| Problem { title: "the server failed".to_owned(), status: 500, detail })?;
+    Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
+}
+
+async fn text(store: &Store) -> Result<String, String> {
+    let told = |error: crate::Error| error.to_string();
+    let registry = Registry::new();
+    let depth = store.depth(Timestamp::now()).await.map_err(told)?;
+    let runs = gauge(&registry, "safari_runs", "runs that have not ended", &["state"])?;
+    runs.with_label_values(&["queued"]).set(depth.queued_runs);
+    runs.with_label_values(&["running"]).set(depth.running_runs);
+    let tasks = gauge(&registry, "safari_task_instances", "task instances that could run or do", &["state"])?;
+    tasks.with_label_values(&["ready"]).set(depth.ready);
+    tasks.with_label_values(&["running"]).set(depth.running);
+    let delay = gauge(&registry, "safari_oldest_ready_milliseconds", "how long the oldest ready task has waited", &[])?;
+    delay.with_label_values::<&str>(&[]).set(depth.oldest_ready_millis);
+    let slots = gauge(&registry, "safari_pool_slots", "slots of pools", &["pool"])?;
+    let used = gauge(&registry, "safari_pool_used", "slots of pools in use", &["pool"])?;
+    for (pool, all, taken) in store.pools().await.map_err(told)? {
+        slots.with_label_values(&[pool.as_str()]).set(i64::from(all));
+        used.with_label_values(&[pool.as_str()]).set(i64::from(taken));
+    }
+    let mut out = Vec::new();
+    TextEncoder::new().encode(&registry.gather(), &mut out).map_err(|error| error.to_string())?;
+    String::from_utf8(out).map_err(|error| error.to_string())
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, String> {
+    let gauge = IntGaugeVec::new(Opts::new(name, help), labels).map_err(|error| error.to_string())?;
+    registry.register(Box::new(gauge.clone())).map_err(|error| error.to_string())?;
+    Ok(gauge)
+}
