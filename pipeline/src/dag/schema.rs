@@ -10,7 +10,7 @@ use super::alert::AlertEvent;
 use super::params::ParamType;
 
 /// Where editors know the schema by.
-const ID: &str = "https://safari.dev/schema/dag.json";
+const ID: &str = "urn:safari:schema:dag";
 
 /// The JSON Schema (draft 2020-12) of DAG files.
 pub fn schema() -> Value {

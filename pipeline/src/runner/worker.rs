@@ -56,7 +56,6 @@ pub(super) struct Worker<'a> {
     draining: bool,
     next_sweep: Instant,
     next_tick: Instant,
-    next_poll: Option<Instant>,
     next_ready: Option<Instant>,
 }
 
@@ -77,7 +76,6 @@ impl<'a> Worker<'a> {
             draining: false,
             next_sweep: now,
             next_tick: now + TICK,
-            next_poll: None,
             next_ready: None,
             runner,
         }
@@ -267,10 +265,9 @@ impl<'a> Worker<'a> {
 
     /// Waits until there is something to record or to claim.
     async fn wait(&mut self, kept: &mut mpsc::Receiver<Kept>) -> Result<()> {
-        self.next_poll = (!self.options().exclusive).then(|| Instant::now() + self.options().poll);
         let room = self.flights.len() < self.options().parallelism.max(1) && !self.draining;
+        let poll = (room && !self.options().exclusive).then(|| Instant::now() + self.options().poll);
         loop {
-            let poll = self.next_poll.filter(|_| room);
             let tick = (self.flights.len() > 0).then_some(self.next_tick);
             let ready = self.next_ready.filter(|_| room);
             let times = [tick, Some(self.next_sweep), ready, poll, self.flights.next_deadline()];
@@ -304,8 +301,8 @@ impl<'a> Worker<'a> {
                 }
             }
             let ready = self.next_ready.is_some_and(|at| now >= at) && !self.draining;
-            let poll = poll.is_some_and(|at| now >= at);
-            if !self.ended.is_empty() || now >= self.next_sweep || ready || poll {
+            let polls = poll.is_some_and(|at| now >= at);
+            if !self.ended.is_empty() || now >= self.next_sweep || ready || polls {
                 return Ok(());
             }
         }

@@ -92,23 +92,33 @@ pub(super) async fn claim(
         let closed_before = room.closed().len();
         let found = ready(connection, engine, now, most, false, request, room.closed()).await?;
         let all = found.len() < most;
-        room.look(connection, engine, found.iter().filter_map(|one| one.pool.as_deref())).await?;
-        let chosen: Vec<Candidate> = found.into_iter().filter(|one| one.fits(&mut room)).collect();
-        room.write(connection).await?;
-        claimed.extend(take(connection, owner, now, lease_until, chosen).await?);
+        let fitting = fitting(connection, engine, &mut room, found).await?;
+        claimed.extend(take(connection, owner, now, lease_until, fitting).await?);
         // Behind tasks whose pool is full there may be others.
         if all || room.closed().len() == closed_before {
             break;
         }
     }
     if claimed.is_empty() && request.idle && request.free > 0 {
-        let found = ready(connection, engine, now, 1, true, request, &[]).await?;
-        room.look(connection, engine, found.iter().filter_map(|one| one.pool.as_deref())).await?;
-        let chosen: Vec<Candidate> = found.into_iter().filter(|one| one.fits(&mut room)).collect();
-        room.write(connection).await?;
-        claimed.extend(take(connection, owner, now, lease_until, chosen).await?);
+        let found = ready(connection, engine, now, 1, true, request, room.closed()).await?;
+        let fitting = fitting(connection, engine, &mut room, found).await?;
+        claimed.extend(take(connection, owner, now, lease_until, fitting).await?);
     }
     Ok(claimed)
+}
+
+/// Those of the candidates that their pools have room for; their slots are taken.
+async fn fitting(
+    connection: &mut AnyConnection,
+    engine: Engine,
+    room: &mut Room,
+    found: Vec<Candidate>,
+) -> Result<Vec<Candidate>> {
+    room.look(connection, engine, found.iter().filter_map(|one| one.pool.as_deref())).await?;
+    let fitting =
+        found.into_iter().filter(|one| one.pool.as_deref().is_none_or(|pool| room.take(pool, one.slots))).collect();
+    room.write(connection).await?;
+    Ok(fitting)
 }
 
 /// When the first of the instances that wait for their time is ready.
@@ -221,11 +231,6 @@ async fn take(
 }
 
 impl Candidate {
-    /// Whether its pool, if it has one, has room; takes it.
-    fn fits(&self, room: &mut Room) -> bool {
-        self.pool.as_deref().is_none_or(|pool| room.take(pool, self.slots))
-    }
-
     fn claimed(self, now: Timestamp) -> Result<Claimed> {
         let corrupt = |what: String| Error::Corrupt { what };
         let number = self.attempts + 1;

@@ -36,13 +36,14 @@ pub(crate) enum End {
 pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &Ended) -> Result<bool> {
     let Ended { claim, end, items } = ended;
     let now = run.now;
-    if run.stopping && !matches!(end, End::Succeeded { .. }) {
-        return cancel(run, owner, claim).await;
-    }
-    if let End::Later { note, at } = end {
+    let cancelled = run.stopping && !matches!(end, End::Succeeded { .. });
+    if let End::Later { note, at } = end
+        && !cancelled
+    {
         return look_again(run, owner, claim, note, *at).await;
     }
     let (attempt_state, error) = match end {
+        _ if cancelled => (AttemptState::Cancelled, None),
         End::Succeeded { .. } => (AttemptState::Succeeded, None),
         End::Failed { error, .. } => (AttemptState::Failed, Some(error.as_str())),
         End::Later { .. } | End::Interrupted => (AttemptState::Lost, Some("stopped on request")),
@@ -64,6 +65,7 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
         return Ok(false);
     }
     let (state, output, failures, summary, ready_at, failed, lost) = match end {
+        _ if cancelled => (TaskState::Cancelled, None, 0, "", None, 0, None),
         End::Succeeded { output, failures, summary } => {
             (TaskState::Succeeded, Some(output.as_str()), *failures, summary.as_str(), None, 0, None)
         }
@@ -99,39 +101,6 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     }
     give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
     run.settle(claim.position, claim.map_index, state, error.map(str::to_string));
-    Ok(true)
-}
-
-/// Ends an attempt of a run that was told to stop.
-async fn cancel(run: &mut RunTransaction<'_>, owner: &Owner, claim: &Claimed) -> Result<bool> {
-    let now = run.now;
-    let doing = |error| Error::database(DOING, error);
-    let kept = sqlx::query(
-        "UPDATE attempt SET state = 'cancelled', finished_at = $1
-         WHERE id = $2 AND owner_key = $3 AND number = $4 AND state = 'running'",
-    )
-    .bind(now.millis())
-    .bind(claim.attempt.to_string())
-    .bind(&owner.key)
-    .bind(i64::from(claim.number))
-    .execute(&mut *run.connection)
-    .await
-    .map_err(doing)?;
-    if kept.rows_affected() == 0 {
-        return Ok(false);
-    }
-    sqlx::query(
-        "UPDATE task_instance SET state = 'cancelled', finished_at = $1
-         WHERE id = $2 AND state = 'running' AND attempts = $3",
-    )
-    .bind(now.millis())
-    .bind(claim.instance.to_string())
-    .bind(i64::from(claim.number))
-    .execute(&mut *run.connection)
-    .await
-    .map_err(doing)?;
-    give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
-    run.settle(claim.position, claim.map_index, TaskState::Cancelled, None);
     Ok(true)
 }
 

@@ -45,20 +45,12 @@ pub(super) async fn stop(
         .execute(&mut *connection)
         .await
         .map_err(doing)?;
+    // A mapped task ends with its last item; without one at work it ends here.
     sqlx::query(
         "UPDATE task_instance SET state = 'cancelled', finished_at = $1
-         WHERE run_id = $2 AND state IN ('waiting', 'ready')",
-    )
-    .bind(request.now.millis())
-    .bind(&run)
-    .execute(&mut *connection)
-    .await
-    .map_err(doing)?;
-    sqlx::query(
-        "UPDATE task_instance SET state = 'cancelled', finished_at = $1
-         WHERE run_id = $2 AND state = 'running' AND kind = 'map' AND NOT EXISTS
+         WHERE run_id = $2 AND (state IN ('waiting', 'ready') OR state = 'running' AND kind = 'map' AND NOT EXISTS
            (SELECT 1 FROM task_instance item WHERE item.run_id = task_instance.run_id
-              AND item.position = task_instance.position AND item.map_index >= 0 AND item.state = 'running')",
+              AND item.position = task_instance.position AND item.map_index >= 0 AND item.state = 'running'))",
     )
     .bind(request.now.millis())
     .bind(&run)

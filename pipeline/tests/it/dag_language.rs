@@ -502,3 +502,9 @@ fn mistakes_in_caches_and_where_secrets_may_stand() {
     );
     assert!(Dag::parse("d.yaml", &with_task("with: {a: \"{{ secrets.a }}\"}")).is_ok());
 }
+
+#[test]
+fn a_schedule_needs_defaults() {
+    let lines = "params: {source: {type: string}, size: {type: integer, default: 1}}\nschedule: \"@daily\"";
+    golden(&with_lines(lines), &["d.yaml:3:1: a schedule gives no parameters; add a default to parameter `source`"]);
+}

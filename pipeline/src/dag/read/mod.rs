@@ -120,8 +120,12 @@ fn read_starts(
     draft: &mut Draft,
     out: &mut Collector,
 ) {
-    if let Some((_, node)) = fields.get("schedule") {
+    if let Some((place, node)) = fields.get("schedule") {
         draft.schedule = schedule::read(node, templates.yaml, out);
+        for param in templates.params.iter().filter(|param| param.default.is_none()) {
+            let name = &param.name;
+            out.add(*place, format!("a schedule gives no parameters; add a default to parameter `{name}`"));
+        }
     }
     if let Some((place, node)) = fields.get("continuous") {
         if fields.contains_key("schedule") {
