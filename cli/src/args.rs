@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use platform::config::Config;
 
+use crate::asset::AssetCommand;
+use crate::backfill::BackfillArgs;
 use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
 use crate::runs::TriggerArgs;
 use crate::server::{SchedulerArgs, ServerArgs, WorkerArgs};
+use crate::task::TaskCommand;
 use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs, train::TrainArgs};
 
 const EXAMPLES: &str = "Examples:
@@ -41,10 +44,22 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a DAG to its end, or list, show and cancel runs; started again after a crash, a run goes on where it was
+    /// Run a DAG to its end, or list, show, cancel and resume runs; started again after a crash, a run goes on where it was
     Run(RunArgs),
     /// Make a run of a DAG that a server has read; the server begins it
     Trigger(TriggerArgs),
+    /// Run a DAG over a range of the past; list and cancel such backfills
+    Backfill(BackfillArgs),
+    /// List and report updates of what DAGs wait for
+    Asset {
+        #[command(subcommand)]
+        command: AssetCommand,
+    },
+    /// Do single tasks of a run again
+    Task {
+        #[command(subcommand)]
+        command: TaskCommand,
+    },
     /// Check, show and list DAGs; let their schedules rest and go on
     Dag {
         #[command(subcommand)]

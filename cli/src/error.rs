@@ -38,6 +38,14 @@ pub(crate) enum Error {
     /// A `--param` without an equals sign.
     #[error("--param {0}: write it as name=value")]
     Param(String),
+    /// A range of time that holds nothing.
+    #[error("--from {start} is not before --to {end}")]
+    EmptyRange {
+        /// Its first moment.
+        start: chrono::DateTime<chrono::Utc>,
+        /// The moment after its last.
+        end: chrono::DateTime<chrono::Utc>,
+    },
     /// A path on the command line that does not exist.
     #[error("{0}: there is no such file or folder")]
     MissingPath(PathBuf),
@@ -86,7 +94,11 @@ impl Error {
         use pipeline::Error as E;
         match self {
             Self::Pipeline(
-                source @ (E::DiskFull { .. } | E::DatabaseBusy { .. } | E::Database { .. } | E::Migrate(_)),
+                source @ (E::DiskFull { .. }
+                | E::DatabaseBusy { .. }
+                | E::DatabaseUnreachable { .. }
+                | E::Database { .. }
+                | E::Migrate(_)),
             ) => Self::State { address: state.clone(), source },
             other => other,
         }

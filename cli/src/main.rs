@@ -1,6 +1,8 @@
 //! The `safari` program: a subcommand for each role. It wires the crates together and holds no logic of its own.
 
 mod args;
+mod asset;
+mod backfill;
 mod config;
 mod dag;
 mod detect;
@@ -14,6 +16,7 @@ mod server;
 mod signals;
 mod sql;
 mod summary;
+mod task;
 mod train;
 
 use std::process::ExitCode;
@@ -57,6 +60,9 @@ fn execute(args: Args) -> Result<ExitCode> {
         match args.command {
             Command::Run(run) => run::run(run, configuration).await,
             Command::Trigger(trigger) => runs::trigger(trigger, &configuration).await,
+            Command::Backfill(backfill) => backfill::run(backfill, &configuration).await,
+            Command::Asset { command } => asset::run(command, &configuration).await,
+            Command::Task { command } => task::run(command, &configuration).await,
             Command::Dag { command } => dag::run(command, configuration).await,
             Command::Server(server) => server::server(server, configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use jobs::Services;
-use pipeline::{Dag, RunOutcome, RunState, Runner, RunnerOptions, Start, Store};
+use pipeline::clock::Timestamp;
+use pipeline::{Dag, JobRegistry, RunId, RunOutcome, RunState, Runner, RunnerOptions, Start, Store};
 use platform::config::Config;
 use platform::database::{Database, Engine};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::args::name_and_value;
 use crate::error::{Error, Result};
@@ -51,32 +53,54 @@ async fn drive(file: &Path, params: &[String], config: Config) -> Result<ExitCod
     let params = dag.params(&given)?;
     registry.check(&dag, Some(&params))?;
 
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let runner = runner(&config, registry, Some(folder.to_owned())).await?;
+    let start = runner.start_or_resume(&dag, &params).await?;
+    match start {
+        Start::Started { run_id } => eprintln!("run {run_id}"),
+        Start::Resumed { run_id, .. } => eprintln!("run {run_id} was cut off; it goes on"),
+    }
+    to_its_end(runner, start.run_id(), &services).await
+}
+
+/// Drives a run that was let go on.
+pub(crate) async fn drive_again(run: RunId, config: Config) -> Result<ExitCode> {
+    let services = Arc::new(Services::new(config.clone()));
+    let runner = runner(&config, registry(&services)?, None).await?;
+    to_its_end(runner, run, &services).await
+}
+
+async fn runner(config: &Config, registry: JobRegistry, dags: Option<PathBuf>) -> Result<Arc<Runner>> {
     let state = Database::open(&config.state_address()).await?;
     // The lock that proves a process dead lies in the home folder: with a server, others may have another one.
     let exclusive = state.engine() == Engine::Sqlite;
     let store = Store::open(state).await?;
     let options = RunnerOptions {
         parallelism: config.run.parallelism,
+        lease: Duration::from_secs(config.run.lease_seconds),
         exclusive,
-        secrets: secrets(&config),
+        secrets: secrets(config),
+        dags,
         ..RunnerOptions::new(&config.home)
     };
-    let runner = Arc::new(Runner::new(store, registry, options));
-    let start = runner.start_or_resume(&dag, &params).await?;
-    match start {
-        Start::Started { run_id } => eprintln!("run {run_id}"),
-        Start::Resumed { run_id, .. } => eprintln!("run {run_id} was cut off; it goes on"),
-    }
-    let screen = tokio::spawn(progress::show(start.run_id(), runner.events()));
+    Ok(Arc::new(Runner::new(store, registry, options)))
+}
+
+async fn to_its_end(runner: Arc<Runner>, run: RunId, services: &Services) -> Result<ExitCode> {
+    let screen = tokio::spawn(progress::show(run, runner.events()));
     let interrupter = tokio::spawn(stop_on_signal(Arc::clone(&runner)));
-    let outcome = runner.drive(start.run_id()).await;
+    let alerts = runner.alerts();
+    let outcome = runner.drive(run).await;
+    if let Err(error) = alerts.tell_due(Timestamp::now()).await {
+        warn!(%error, "alerts were not told; a server on this state database tells them");
+    }
     interrupter.abort();
     if outcome.is_ok() {
         // The screen ends with the run; waiting lets its last lines out before the summary.
         let _ = screen.await;
     }
     let outcome = outcome?;
-    report(&outcome, &services).await
+    report(&outcome, services).await
 }
 
 async fn report(outcome: &RunOutcome, services: &Services) -> Result<ExitCode> {

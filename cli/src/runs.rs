@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use pipeline::RunId;
 use pipeline::clock::Timestamp;
+use pipeline::state::Again;
 use platform::config::Config;
 
 use crate::args::name_and_value;
 use crate::dag::open;
 use crate::error::{Error, Result};
+use crate::run::drive_again;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
@@ -25,6 +27,14 @@ pub(crate) enum RunCommand {
     Show {
         /// The run
         run: RunId,
+    },
+    /// Let a run that failed or was cancelled go on: what did not succeed is done again, and all that comes after it
+    Resume {
+        /// The run
+        run: RunId,
+        /// Drive it in this process, not by a server
+        #[arg(long)]
+        here: bool,
     },
     /// Stop a run for good: what has not begun is cancelled, what is under way is told to stop
     Cancel {
@@ -45,6 +55,13 @@ pub(crate) struct TriggerArgs {
 /// Does what the command says.
 pub(crate) async fn run(command: RunCommand, config: &Config) -> Result<ExitCode> {
     match command {
+        RunCommand::Resume { run, here } => {
+            open(config).await?.reopen(run, Again::Failed, Timestamp::now()).await?;
+            if here {
+                return drive_again(run, config.clone()).await;
+            }
+            print(&format!("run {run} is queued again"))
+        }
         RunCommand::List { limit } => list(config, limit).await,
         RunCommand::Show { run } => show(config, run).await,
         RunCommand::Cancel { run } => {
@@ -114,7 +131,7 @@ fn took(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
 }
 
-fn print(text: &str) -> Result<ExitCode> {
+pub(crate) fn print(text: &str) -> Result<ExitCode> {
     writeln!(stdout(), "{}", text.trim_end()).map_err(Error::write("stdout"))?;
     Ok(ExitCode::SUCCESS)
 }

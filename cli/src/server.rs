@@ -9,13 +9,15 @@ use std::time::Duration;
 use clap::Args;
 use jobs::Services;
 use pipeline::clock::Timestamp;
-use pipeline::{DagFolder, JobRegistry, Runner, RunnerOptions, Scheduler, Store};
+use pipeline::dag::Resources;
+use pipeline::{Alerts, DagFolder, JobRegistry, Offer, Runner, RunnerOptions, Scheduler, Store};
 use platform::config::Config;
 use platform::database::{Database, Engine};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use crate::args::name_and_value;
 use crate::error::{Error, Result};
 use crate::registry::{registry, secrets};
 use crate::signals::Signals;
@@ -38,6 +40,8 @@ pub(crate) struct ServerArgs {
     /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8750")]
     listen: SocketAddr,
+    #[command(flatten)]
+    offer: OfferArgs,
 }
 
 #[derive(Debug, Args)]
@@ -56,11 +60,45 @@ pub(crate) struct WorkerArgs {
     /// Tasks at the same time [default: run.parallelism]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
+    #[command(flatten)]
+    offer: OfferArgs,
+}
+
+/// What tasks find here that ask for it.
+#[derive(Debug, Args)]
+pub(crate) struct OfferArgs {
+    /// A label that tasks may ask for; may be given several times
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// Processor cores that tasks share [default: those of this machine]
+    #[arg(long, value_name = "CORES")]
+    cpu: Option<u32>,
+    /// Memory that tasks share, in MiB [default: that of this machine]
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u64>,
+    /// GPUs that tasks share [default: those of this machine]
+    #[arg(long, value_name = "N")]
+    gpu: Option<u32>,
+}
+
+impl OfferArgs {
+    fn offer(&self) -> Result<Offer> {
+        let mut offer = Offer::of_this_machine();
+        for label in &self.label {
+            let (name, value) = name_and_value(label)?;
+            offer.labels.insert(name, value);
+        }
+        let Resources { cpu_millis, memory_bytes, gpus } = &mut offer.resources;
+        *cpu_millis = self.cpu.map_or(*cpu_millis, |cores| cores.saturating_mul(1000));
+        *memory_bytes = self.memory.map_or(*memory_bytes, |mebibytes| mebibytes.saturating_mul(1 << 20));
+        *gpus = self.gpu.unwrap_or(*gpus);
+        Ok(offer)
+    }
 }
 
 /// Scheduler and worker in one process.
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
-    let role = Role::open(config, args.slots).await?;
+    let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
     let answering = role.answering(args.listen, stopped.clone()).await?;
     let scheduling = role.scheduling(args.dags, stopped)?;
@@ -72,7 +110,7 @@ pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode>
 
 /// The scheduler alone.
 pub(crate) async fn scheduler(args: SchedulerArgs, config: Config) -> Result<ExitCode> {
-    let role = Role::open(config, None).await?;
+    let role = Role::open(config, None, None).await?;
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);
     let scheduling = role.scheduling(args.dags, stopped)?;
@@ -84,7 +122,7 @@ pub(crate) async fn scheduler(args: SchedulerArgs, config: Config) -> Result<Exi
 
 /// A worker alone.
 pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<ExitCode> {
-    let role = Role::open(config, args.slots).await?;
+    let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     role.work(args.queue).await
 }
 
@@ -96,7 +134,7 @@ struct Role {
 }
 
 impl Role {
-    async fn open(config: Config, slots: Option<u16>) -> Result<Self> {
+    async fn open(config: Config, slots: Option<u16>, offer: Option<Offer>) -> Result<Self> {
         let address = config.state_address();
         let database = Database::open(&address).await?;
         if database.engine() == Engine::Sqlite {
@@ -106,7 +144,9 @@ impl Role {
         let registry = registry(&Arc::new(Services::new(config.clone())))?;
         let options = RunnerOptions {
             parallelism: slots.map_or(config.run.parallelism, usize::from),
+            lease: Duration::from_secs(config.run.lease_seconds),
             exclusive: false,
+            offer,
             secrets: secrets(&config),
             ..RunnerOptions::new(&config.home)
         };
@@ -142,8 +182,13 @@ impl Role {
         let (store, registry) = (self.store.clone(), self.registry.clone());
         let scheduler = Scheduler::new(store.clone(), self.options.poll);
         info!(dags = %dags.display(), "scheduling");
+        let alerts = Alerts::new(store.clone(), registry.clone(), &self.options);
         Ok(tokio::spawn(async move {
-            tokio::join!(scheduler.serve(stopped.clone()), follow(DagFolder::new(dags), store, registry, stopped));
+            tokio::join!(
+                scheduler.serve(stopped.clone()),
+                alerts.serve(stopped.clone()),
+                follow(DagFolder::new(dags), store, registry, stopped)
+            );
         }))
     }
 

@@ -5,7 +5,8 @@
 //! | `ingest`, `infer`, `report` | media to tables and a page |
 //! | `command` | runs a program in a process group of its own |
 //! | `http` | sends one request |
-//! | `wait_for_object`, `wait_for_time`, `wait_for_http` | waits for something |
+//! | `sql` | runs a statement on the tables of the lake, PostgreSQL or SQLite |
+//! | `wait_for_object`, `wait_for_time`, `wait_for_http`, `wait_for_sql` | waits for something |
 //!
 //! [`registry`] gives a runner all kinds. Those that look at media share the [`Services`] of the process: the lake, and
 //! one detection engine that is loaded when the first task needs it. The waiting kinds look once and say when to look
@@ -24,6 +25,7 @@ pub mod media;
 pub mod quick;
 pub mod report;
 pub mod services;
+pub mod sql;
 mod text;
 mod trace;
 pub mod wait;
@@ -39,6 +41,7 @@ pub use http::HttpJob;
 pub use log::{AttemptLog, Stream, TracingLog};
 pub use mask::Masker;
 pub use services::Services;
+pub use sql::{SqlJob, WaitForSqlJob};
 pub use wait::{WaitForHttpJob, WaitForObjectJob, WaitForTimeJob};
 
 /// All job kinds of this crate. What their logs and errors show passes `masker`.
@@ -47,6 +50,8 @@ pub fn registry(services: &Arc<Services>, masker: &Masker) -> pipeline::Result<J
     registry.register(Arc::new(ingest::IngestJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(infer::InferJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(report::ReportJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(SqlJob::new(Arc::clone(services), masker.clone())))?;
+    registry.register(Arc::new(WaitForSqlJob::new(Arc::clone(services), masker.clone())))?;
     let log: Arc<dyn AttemptLog> = Arc::new(TracingLog);
     register_general(&mut registry, &log, masker)?;
     Ok(registry)

@@ -21,16 +21,39 @@ CREATE TABLE dag (
     done_until       BIGINT -- end of the last data interval that the schedule made a run for, or need not
 );
 
+-- Runs over a range of the past, made one after the other as far as max_active allows.
+CREATE TABLE backfill (
+    id              TEXT   PRIMARY KEY,
+    dag_version_id  TEXT   NOT NULL REFERENCES dag_version (id),
+    dag             TEXT   NOT NULL,
+    params          TEXT   NOT NULL, -- JSON object, keys sorted
+    range_start     BIGINT NOT NULL,
+    range_end       BIGINT NOT NULL,
+    rerun           TEXT   NOT NULL CHECK (rerun IN ('missing', 'failed', 'all')),
+    max_active      BIGINT NOT NULL,
+    state           TEXT   NOT NULL CHECK (state IN ('running', 'ended', 'cancelled')),
+    done_until      BIGINT NOT NULL, -- end of the last data interval that was looked at
+    skipped         BIGINT NOT NULL DEFAULT 0, -- intervals that had a run that need not be done again
+    created_at      BIGINT NOT NULL,
+    finished_at     BIGINT
+);
+
+CREATE INDEX backfill_running ON backfill (id) WHERE state = 'running';
+
 CREATE TABLE run (
     id              TEXT   PRIMARY KEY,
     dag_version_id  TEXT   NOT NULL REFERENCES dag_version (id),
     dag             TEXT   NOT NULL,
     params          TEXT   NOT NULL, -- JSON object, keys sorted
     cause           TEXT   NOT NULL CHECK (cause IN ('manual', 'schedule', 'backfill', 'asset', 'dag', 'stream')),
+    backfill_id     TEXT   REFERENCES backfill (id),
+    parent_run_id   TEXT   REFERENCES run (id), -- whose task started it
+    parent_key      TEXT, -- idempotency key of that task; once the task has told that this run failed, with the run's id
     interval_start  BIGINT, -- the data interval that the run is about
     interval_end    BIGINT,
     state           TEXT   NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'succeeded_with_failures', 'failed', 'cancelled')),
     timeout_at      BIGINT, -- when its time is up, once it runs
+    deadline_at     BIGINT, -- when an alert is raised unless it has ended; none once that was done
     stop_at         BIGINT, -- when it was told to stop, by a person or by its time-out
     stop_error      TEXT, -- why it then counts as failed; none for a person's wish
     failures        BIGINT NOT NULL DEFAULT 0,
@@ -43,10 +66,15 @@ CREATE TABLE run (
 CREATE INDEX run_unfinished ON run (dag_version_id) WHERE state IN ('queued', 'running');
 CREATE INDEX run_queued ON run (id) WHERE state = 'queued';
 CREATE INDEX run_timeout ON run (timeout_at) WHERE state = 'running' AND stop_at IS NULL;
+CREATE INDEX run_deadline ON run (deadline_at) WHERE state IN ('queued', 'running') AND deadline_at IS NOT NULL;
 CREATE INDEX run_stopping ON run (id) WHERE state = 'running' AND stop_at IS NOT NULL;
 CREATE INDEX run_of_dag ON run (dag, id);
 -- However many schedulers see an interval end, it has one run.
 CREATE UNIQUE INDEX run_of_interval ON run (dag, interval_start) WHERE cause = 'schedule';
+CREATE UNIQUE INDEX run_of_backfill ON run (backfill_id, interval_start) WHERE backfill_id IS NOT NULL;
+-- However often a task is tried, it starts one run.
+CREATE UNIQUE INDEX run_of_task ON run (parent_key) WHERE parent_key IS NOT NULL;
+CREATE INDEX run_of_parent ON run (parent_run_id) WHERE parent_run_id IS NOT NULL;
 
 -- A task is one row with map_index -1: kind 'single' runs itself, kind 'map' stands for the rows of kind 'item' with
 -- map_index 0, 1, ... that are made when its list is known. Items beyond the task's own limit are waiting.
@@ -64,6 +92,10 @@ CREATE TABLE task_instance (
     queue         TEXT, -- workers that may run it; none: any
     pool          TEXT, -- whose slots it takes while it runs
     slots         BIGINT NOT NULL DEFAULT 1,
+    labels        TEXT, -- that a worker must have: JSON object, keys sorted
+    cpu_millis    BIGINT NOT NULL DEFAULT 0, -- what an attempt needs of a machine
+    memory_bytes  BIGINT NOT NULL DEFAULT 0,
+    gpus          BIGINT NOT NULL DEFAULT 0,
     attempts      BIGINT NOT NULL DEFAULT 0, -- number of the last attempt, the fencing token
     failed        BIGINT NOT NULL DEFAULT 0, -- attempts that count against the retries
     lost_in_a_row BIGINT NOT NULL DEFAULT 0, -- attempts whose process died, since the last that ended
@@ -81,6 +113,8 @@ CREATE TABLE task_instance (
 
 CREATE INDEX task_instance_state ON task_instance (run_id, state, position, map_index);
 CREATE INDEX task_instance_ready ON task_instance (turn, position, map_index) WHERE state = 'ready';
+
+CREATE INDEX task_instance_labels ON task_instance (labels) WHERE state = 'ready' AND labels IS NOT NULL;
 
 CREATE TABLE attempt (
     id                TEXT   PRIMARY KEY,
@@ -106,3 +140,43 @@ CREATE TABLE pool (
     slots  BIGINT NOT NULL,
     used   BIGINT NOT NULL DEFAULT 0 CHECK (used >= 0)
 );
+
+-- What people and programs are to be told of a run.
+CREATE TABLE alert (
+    id           TEXT   PRIMARY KEY,
+    run_id       TEXT   NOT NULL REFERENCES run (id),
+    entry        BIGINT NOT NULL, -- place in the DAG's list of alerts
+    event        TEXT   NOT NULL CHECK (event IN ('failure', 'retry', 'deadline', 'success')),
+    message      TEXT   NOT NULL, -- JSON object, as it is told
+    state        TEXT   NOT NULL CHECK (state IN ('waiting', 'sent', 'failed')),
+    tries        BIGINT NOT NULL DEFAULT 0,
+    next_try_at  BIGINT NOT NULL,
+    error        TEXT, -- why it could not be told the last time
+    created_at   BIGINT NOT NULL,
+    ended_at     BIGINT
+);
+
+CREATE INDEX alert_waiting ON alert (next_try_at) WHERE state = 'waiting';
+CREATE INDEX alert_of_run ON alert (run_id);
+
+-- Updates of assets, by tasks and from outside.
+CREATE TABLE asset_event (
+    id          TEXT   PRIMARY KEY,
+    asset       TEXT   NOT NULL,
+    run_id      TEXT   REFERENCES run (id),
+    task        TEXT,
+    created_at  BIGINT NOT NULL
+);
+
+CREATE INDEX asset_event_of_asset ON asset_event (asset, id);
+CREATE INDEX asset_event_of_run ON asset_event (run_id) WHERE run_id IS NOT NULL;
+
+-- Which assets start which DAGs.
+CREATE TABLE asset_wait (
+    dag       TEXT NOT NULL,
+    asset     TEXT NOT NULL,
+    event_id  TEXT, -- the newest update since the last run that it started; none: there was none
+    PRIMARY KEY (dag, asset)
+);
+
+CREATE INDEX asset_wait_of_asset ON asset_wait (asset);

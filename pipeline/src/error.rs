@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::dag::Mistakes;
-use crate::ids::RunId;
+use crate::ids::{BackfillId, RunId};
+use crate::state::RunState;
 
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -65,9 +66,46 @@ pub enum Error {
     /// No DAG has this name.
     #[error("no dag named `{0}` is known; list the dags to see their names")]
     DagNotFound(String),
+    /// A range of the past holds no interval of a DAG's schedule.
+    #[error(
+        "the schedule of dag `{dag}` has no data interval within {range}; \
+         give a wider range, and a `schedule` with cron or every to the dag if it has none"
+    )]
+    NoIntervals {
+        /// Name of the DAG.
+        dag: String,
+        /// The range.
+        range: String,
+    },
+    /// No backfill has this id.
+    #[error("backfill {0} is not in the state database; list the backfills to find its id")]
+    BackfillNotFound(BackfillId),
     /// No run has this id.
     #[error("run {0} is not in the state database; list the runs to find its id")]
     RunNotFound(RunId),
+    /// A run that is to go on has not ended.
+    #[error("run {run} is {state}; wait for its end, or cancel it, before tasks of it are done again")]
+    RunNotFinished {
+        /// The run.
+        run: RunId,
+        /// Where it stands.
+        state: RunState,
+    },
+    /// A run that is to go on where it failed has not failed.
+    #[error(
+        "no task of run {0} failed or was cancelled, so there is nothing to go on with; clear a task to do it again"
+    )]
+    NothingFailed(RunId),
+    /// The DAG of a run has no task of this name.
+    #[error("run {run} has no task `{task}`; its tasks: {names}")]
+    TaskNotFound {
+        /// The run.
+        run: RunId,
+        /// The name.
+        task: String,
+        /// All names that there are.
+        names: String,
+    },
     /// A lock file or a folder of the run cannot be made or locked.
     #[error("cannot use {path}: {source}; check that the home folder is writable and its disk not full")]
     Home {
@@ -75,6 +113,12 @@ pub enum Error {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The disk of the home folder is full.
+    #[error("no space left for {path}; free some space and start again, the run goes on where it stopped")]
+    HomeFull {
+        /// The file or folder.
+        path: PathBuf,
     },
     /// Another process has been starting a run for too long.
     #[error("another process (id {pid}) holds {path} while it starts a run; stop it, then start again")]
@@ -97,6 +141,15 @@ pub enum Error {
     DatabaseBusy {
         /// What was being done.
         doing: &'static str,
+    },
+    /// The state database cannot be reached, or went away in the middle. Whether what was being written is written is not
+    /// known.
+    #[error("the state database did not answer while {doing}: {reason}; check that it runs and can be reached")]
+    DatabaseUnreachable {
+        /// What was being done.
+        doing: &'static str,
+        /// The database's or the network's own words.
+        reason: String,
     },
     /// The state database failed otherwise.
     #[error("the state database failed while {doing}: {source}")]
@@ -125,21 +178,37 @@ pub enum Error {
 impl Error {
     /// Wraps a database error, telling a full disk and a locked database from the rest.
     pub(crate) fn database(doing: &'static str, source: sqlx::Error) -> Self {
-        let code = match &source {
-            sqlx::Error::Database(error) => error.code().unwrap_or_default(),
-            _ => return Self::Database { doing, source },
+        let trouble = match &source {
+            sqlx::Error::Database(error) => Trouble::of(&error.code().unwrap_or_default()),
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut => Some(Trouble::Unreachable),
+            _ => None,
         };
-        match Trouble::of(&code) {
+        match trouble {
             Some(Trouble::DiskFull) => Self::DiskFull { doing },
             Some(Trouble::Busy) => Self::DatabaseBusy { doing },
+            Some(Trouble::Unreachable) => Self::DatabaseUnreachable { doing, reason: source.to_string() },
             None => Self::Database { doing, source },
         }
+    }
+
+    /// What is wrong with a file or folder of the home folder.
+    pub(crate) fn home(path: PathBuf, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull => Self::HomeFull { path },
+            _ => Self::Home { path, source },
+        }
+    }
+
+    /// Whether the same may succeed when the database is back.
+    pub fn is_outage(&self) -> bool {
+        matches!(self, Self::DatabaseUnreachable { .. })
     }
 }
 
 enum Trouble {
     DiskFull,
     Busy,
+    Unreachable,
 }
 
 impl Trouble {
@@ -152,6 +221,9 @@ impl Trouble {
                 "53100" => Some(Self::DiskFull),
                 // Serialisation failure, deadlock, lock not available.
                 "40001" | "40P01" | "55P03" => Some(Self::Busy),
+                // The server shuts down, has crashed, starts up, or has no connection left.
+                "57P01" | "57P02" | "57P03" | "53300" => Some(Self::Unreachable),
+                _ if code.starts_with("08") => Some(Self::Unreachable),
                 _ => None,
             };
         }

@@ -46,6 +46,18 @@ id!(
     RunId
 );
 id!(
+    /// Runs of a DAG over a range of the past.
+    BackfillId
+);
+id!(
+    /// Something that people or programs are to be told.
+    AlertId
+);
+id!(
+    /// One update of an asset.
+    AssetEventId
+);
+id!(
     /// One task of one run, or one item of a mapped task.
     TaskInstanceId
 );

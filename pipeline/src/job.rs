@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::dag::{Collector, Dag, Params, RUN_DAG_JOB, Task, hint};
+use crate::dag::{Collector, Dag, Params, Task, hint};
 use crate::error::{Error, Result};
 use crate::ids::RunId;
+use crate::runner::check_run_dag;
 use crate::template::{self, Scope};
 
 /// The largest output of a job: its JSON text in bytes (256 KiB).
@@ -219,6 +220,11 @@ impl JobRegistry {
         Ok(())
     }
 
+    /// Adds a job, in the place of another of its kind.
+    pub(crate) fn put(&mut self, job: Arc<dyn Job>) {
+        self.jobs.insert(job.kind(), job);
+    }
+
     /// The job of a kind.
     pub fn get(&self, kind: &str) -> Option<Arc<dyn Job>> {
         self.jobs.get(kind).cloned()
@@ -230,20 +236,24 @@ impl JobRegistry {
     }
 
     /// Checks that every task names a known kind and that its job accepts `with`. With `params`, templates that need
-    /// only parameters are rendered first. A task that runs another DAG has the kind [`RUN_DAG_JOB`].
+    /// only parameters are rendered first. Tasks that run another DAG need no job here: runners bring it.
     pub fn check(&self, dag: &Dag, params: Option<&Params>) -> Result<()> {
         let scope = params.map(|params| Scope::new(&params.to_json(), &Value::Null));
         let mut out = Collector::default();
         for task in dag.tasks() {
-            let Some(job) = self.jobs.get(task.job.as_str()) else {
-                out.add(task.places.job, self.unknown(task));
-                continue;
-            };
             let with = match &scope {
                 Some(scope) => template::render_known(&task.with, scope),
                 None => Ok(task.with.clone()),
             };
-            if let Err(message) = with.and_then(|with| job.check(&with)) {
+            let checked = match self.jobs.get(task.job.as_str()) {
+                _ if task.runs_dag() => with.and_then(|with| check_run_dag(&with)),
+                Some(job) => with.and_then(|with| job.check(&with)),
+                None => {
+                    out.add(task.places.job, self.unknown(task));
+                    continue;
+                }
+            };
+            if let Err(message) = checked {
                 out.add(task.places.with, format!("task `{}`: {message}", task.id));
             }
         }
@@ -257,9 +267,6 @@ impl JobRegistry {
     }
 
     fn unknown(&self, task: &Task) -> String {
-        if task.runs_dag() {
-            return format!("task `{}` runs a DAG, but no job of kind `{RUN_DAG_JOB}` is registered", task.id);
-        }
         format!("unknown job kind `{}`{}", task.job, hint(&task.job, self.jobs.keys().copied()))
     }
 }

@@ -18,6 +18,7 @@
 //! # }
 //! ```
 
+pub mod alerts;
 pub mod api;
 pub mod clock;
 pub mod dag;
@@ -30,11 +31,12 @@ pub mod scheduler;
 pub mod state;
 pub mod template;
 
+pub use alerts::Alerts;
 pub use clock::Timestamp;
 pub use dag::{Dag, Mistake, Mistakes, Params};
 pub use error::{Error, Result};
 pub use ids::{AttemptId, DagVersionId, RunId, TaskInstanceId};
 pub use job::{Cancel, Job, JobContext, JobError, JobOutput, JobRegistry, ProgressSink, Retry};
-pub use runner::{RunEvent, RunOutcome, Runner, RunnerOptions, Secrets, Start, TaskProgress};
+pub use runner::{Offer, RunEvent, RunOutcome, Runner, RunnerOptions, Secrets, Start, TaskProgress};
 pub use scheduler::{DagFolder, Scheduler};
 pub use state::{AttemptState, DagRecord, RunCause, RunState, Store, TaskState, TaskSummary};

@@ -47,8 +47,7 @@ pub(super) async fn start(
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
     let new = read(&body)?;
     let dag = store.current_dag(&name).await?;
-    let given: Vec<(String, String)> = new.params.into_iter().map(|(name, value)| (name, as_text(value))).collect();
-    let params = dag.params(&given)?;
+    let params = dag.params_from_json(new.params)?;
     let run = store.create_run(&dag, &params, Timestamp::now()).await?;
     Ok((StatusCode::CREATED, Json(store.run(run).await?.into())))
 }
@@ -80,12 +79,4 @@ fn read(body: &[u8]) -> Result<NewRun, Problem> {
     }
     serde_json::from_slice(body)
         .map_err(|error| Problem::bad_request(format!("the body is not as it should be: {error}")))
-}
-
-/// Parameters are typed by the DAG, from text as on the command line.
-fn as_text(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Errors are problem details (RFC 9457). It asks the store as everybody does and keeps nothing.
 
+mod backfills;
 mod dags;
 mod metrics;
 mod problem;
@@ -19,7 +20,7 @@ use crate::state::Store;
 /// The document that describes the API.
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Safari", description = "Runs of DAGs: list, start, look at, cancel."),
+    info(title = "Safari", description = "Runs of DAGs: list, start, look at, cancel, let go on; backfills."),
     paths(
         dags::list,
         dags::start,
@@ -28,6 +29,11 @@ use crate::state::Store;
         runs::list,
         runs::show,
         runs::cancel,
+        runs::resume,
+        runs::clear,
+        backfills::list,
+        backfills::start,
+        backfills::cancel,
         metrics::health,
         metrics::metrics
     )
@@ -47,6 +53,11 @@ pub fn router(store: Store) -> Router {
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{id}", get(runs::show))
         .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
+        .route("/api/v1/runs/{id}/resume", post(runs::resume))
+        .route("/api/v1/runs/{id}/tasks/{task}/clear", post(runs::clear))
+        .route("/api/v1/backfills", get(backfills::list))
+        .route("/api/v1/dags/{name}/backfills", post(backfills::start))
+        .route("/api/v1/backfills/{id}/cancel", post(backfills::cancel))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .with_state(store)

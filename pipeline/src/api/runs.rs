@@ -10,7 +10,7 @@ use super::problem::Problem;
 use super::views::{RunView, TaskView};
 use crate::clock::Timestamp;
 use crate::ids::RunId;
-use crate::state::Store;
+use crate::state::{Again, Store};
 
 /// Runs on one page.
 const MOST: u32 = 1000;
@@ -80,6 +80,44 @@ pub(super) async fn show(State(store): State<Store>, Path(id): Path<String>) -> 
 pub(super) async fn cancel(State(store): State<Store>, Path(id): Path<String>) -> Result<Json<RunView>, Problem> {
     let id = read_id(&id)?;
     store.cancel(id, Timestamp::now()).await?;
+    Ok(Json(store.run(id).await?.into()))
+}
+
+/// Lets a run that failed or was cancelled go on with the tasks that did not succeed and all that comes after them.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{id}/resume", params(("id" = String, Path, description = "the run")),
+    responses((status = 200, body = RunView), (status = "default", body = Problem))
+)]
+pub(super) async fn resume(State(store): State<Store>, Path(id): Path<String>) -> Result<Json<RunView>, Problem> {
+    let id = read_id(&id)?;
+    store.reopen(id, Again::Failed, Timestamp::now()).await?;
+    Ok(Json(store.run(id).await?.into()))
+}
+
+/// How much of a run is done again.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Clear {
+    /// Whether all that comes after the task is done again too; true when not given.
+    downstream: Option<bool>,
+}
+
+/// Does a task of a run that has ended again.
+#[utoipa::path(
+    post, path = "/api/v1/runs/{id}/tasks/{task}/clear",
+    params(("id" = String, Path, description = "the run"), ("task" = String, Path, description = "the task"), Clear),
+    responses((status = 200, body = RunView), (status = "default", body = Problem))
+)]
+pub(super) async fn clear(
+    State(store): State<Store>,
+    Path((id, task)): Path<(String, String)>,
+    clear: Result<Query<Clear>, QueryRejection>,
+) -> Result<Json<RunView>, Problem> {
+    let Query(clear) = clear.map_err(|error| Problem::bad_request(error.body_text()))?;
+    let id = read_id(&id)?;
+    let again = Again::Task { task, downstream: clear.downstream.unwrap_or(true) };
+    store.reopen(id, again, Timestamp::now()).await?;
     Ok(Json(store.run(id).await?.into()))
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::state::{DagRecord, RunRecord, TaskSummary};
+use crate::state::{BackfillRecord, DagRecord, RunRecord, TaskSummary};
 
 /// A DAG.
 #[derive(Debug, Serialize, ToSchema)]
@@ -64,6 +64,56 @@ pub(super) struct TaskView {
     pub(super) error: Option<String>,
     pub(super) started_at: Option<String>,
     pub(super) finished_at: Option<String>,
+}
+
+/// Runs of a DAG over a range of the past.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BackfillView {
+    pub(super) id: String,
+    pub(super) dag: String,
+    /// The version of the DAG that its runs have.
+    pub(super) dag_version: String,
+    /// running, ended or cancelled.
+    pub(super) state: String,
+    pub(super) from: String,
+    pub(super) to: String,
+    /// Which intervals get a run: missing, failed or all.
+    pub(super) rerun: String,
+    pub(super) max_active: u64,
+    pub(super) params: Value,
+    /// End of the last data interval that was looked at.
+    pub(super) done_until: String,
+    pub(super) runs: u64,
+    /// Runs that are queued or running.
+    pub(super) active: u64,
+    pub(super) failed: u64,
+    /// Intervals left out because of the runs that they had.
+    pub(super) skipped: u64,
+    pub(super) created_at: String,
+    pub(super) finished_at: Option<String>,
+}
+
+impl From<BackfillRecord> for BackfillView {
+    fn from(backfill: BackfillRecord) -> Self {
+        Self {
+            id: backfill.id.to_string(),
+            dag: backfill.dag,
+            dag_version: backfill.version.to_string(),
+            state: backfill.state.as_str().to_owned(),
+            from: Timestamp::from(backfill.range.start).to_string(),
+            to: Timestamp::from(backfill.range.end).to_string(),
+            rerun: backfill.rerun.as_str().to_owned(),
+            max_active: backfill.max_active,
+            params: backfill.params.to_json(),
+            done_until: backfill.done_until.to_string(),
+            runs: backfill.runs,
+            active: backfill.active,
+            failed: backfill.failed,
+            skipped: backfill.skipped,
+            created_at: backfill.created_at.to_string(),
+            finished_at: text(backfill.finished_at),
+        }
+    }
 }
 
 impl From<DagRecord> for DagView {

@@ -140,6 +140,16 @@ impl Dag {
         Self::parse(&file, &yaml)
     }
 
+    /// The same of parameters given as JSON.
+    pub fn params_from_json(&self, given: serde_json::Map<String, serde_json::Value>) -> Result<Params> {
+        let text = |value| match value {
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        let given: Vec<(String, String)> = given.into_iter().map(|(name, value)| (name, text(value))).collect();
+        self.params(&given)
+    }
+
     /// The tasks in topological order: every task after those that it needs.
     pub fn tasks(&self) -> &[Task] {
         &self.tasks

@@ -134,6 +134,17 @@ pub struct Resources {
     pub gpus: u32,
 }
 
+impl Resources {
+    /// What is left when `other` is taken; nothing when there is too little of anything.
+    pub(crate) fn less(self, other: Self) -> Option<Self> {
+        Some(Self {
+            cpu_millis: self.cpu_millis.checked_sub(other.cpu_millis)?,
+            memory_bytes: self.memory_bytes.checked_sub(other.memory_bytes)?,
+            gpus: self.gpus.checked_sub(other.gpus)?,
+        })
+    }
+}
+
 impl Task {
     /// A task that leaves everything out.
     pub(super) fn new(id: &str, place: Place) -> Self {
@@ -170,6 +181,12 @@ impl Task {
             downstream: Vec::new(),
             places: TaskPlaces { id: place, job: place, with: place, trigger: place },
         }
+    }
+
+    /// Its labels as text, the same for equal labels; nothing when it has none.
+    pub(crate) fn labels_text(&self) -> Option<String> {
+        let labels = || self.labels.iter().map(|(name, value)| (name.clone(), Value::String(value.clone())));
+        (!self.labels.is_empty()).then(|| Value::Object(labels().collect()).to_string())
     }
 
     /// Whether it may go when a run begins, whatever other tasks do.

@@ -2,7 +2,7 @@
 //! without effect is worse than none.
 
 use super::mistake::Place;
-use super::{Dag, DagSchedule, Resources, Task};
+use super::{Dag, Task};
 
 impl Dag {
     /// Every setting that has no effect in this version, with its place.
@@ -13,10 +13,7 @@ impl Dag {
                 found.push((Place { line: 1, column: 1 }, format!("`{key}` of the DAG")));
             }
         };
-        dag(matches!(self.schedule, DagSchedule::AllAssets(_) | DagSchedule::AnyAsset(_)), "schedule: {assets}");
         dag(self.continuous.is_some(), "continuous");
-        dag(self.deadline.is_some(), "deadline");
-        dag(!self.alerts.is_empty(), "alerts");
         for task in self.tasks() {
             let keys = unsupported_in(task);
             found.extend(keys.into_iter().map(|key| (task.places.id, format!("`{key}` of task `{}`", task.id))));
@@ -26,11 +23,6 @@ impl Dag {
 }
 
 fn unsupported_in(task: &Task) -> Vec<&'static str> {
-    let keys = [
-        (task.cache.is_some(), "cache"),
-        (!task.produces.is_empty(), "produces"),
-        (!task.labels.is_empty(), "labels"),
-        (task.resources != Resources::default(), "resources"),
-    ];
+    let keys = [(task.cache.is_some(), "cache")];
     keys.into_iter().filter(|(used, _)| *used).map(|(_, key)| key).collect()
 }

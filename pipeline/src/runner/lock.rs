@@ -59,12 +59,12 @@ fn folder(home: &Path) -> Result<PathBuf> {
     let path = home.join("locks");
     match std::fs::create_dir_all(&path) {
         Ok(()) => Ok(path),
-        Err(source) => Err(Error::Home { path, source }),
+        Err(source) => Err(Error::home(path, source)),
     }
 }
 
 fn try_lock(path: PathBuf) -> Result<Tried> {
-    let failed = |source| Error::Home { path: path.clone(), source };
+    let failed = |source| Error::home(path.clone(), source);
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
     match file.try_lock() {

@@ -5,7 +5,9 @@ mod dispatch;
 mod events;
 mod flight;
 mod lock;
+mod offer;
 mod retry;
+mod run_dag;
 mod secrets;
 mod work;
 mod worker;
@@ -19,8 +21,11 @@ use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
 pub use events::{RunEvent, RunOutcome, TaskProgress};
+pub use offer::Offer;
+pub(crate) use run_dag::check as check_run_dag;
 pub use secrets::Secrets;
 
+use crate::alerts::Alerts;
 use crate::clock::Timestamp;
 use crate::dag::{Dag, Params};
 use crate::error::{Error, Result};
@@ -52,6 +57,10 @@ pub struct RunnerOptions {
     pub poll: Duration,
     /// What `secrets.<name>` means in templates.
     pub secrets: Secrets,
+    /// What tasks that ask for labels and resources find here; nothing: they find whatever they ask for.
+    pub offer: Option<Offer>,
+    /// Folder of DAG files in which tasks with `dag:` look first; afterwards among those that a server has read.
+    pub dags: Option<PathBuf>,
 }
 
 impl RunnerOptions {
@@ -66,6 +75,8 @@ impl RunnerOptions {
             exclusive: true,
             poll: Duration::from_millis(250),
             secrets: Secrets::default(),
+            offer: None,
+            dags: None,
         }
     }
 }
@@ -111,7 +122,8 @@ pub struct Runner {
 
 impl Runner {
     /// A runner on a store that can do the registered jobs.
-    pub fn new(store: Store, registry: JobRegistry, options: RunnerOptions) -> Self {
+    pub fn new(store: Store, mut registry: JobRegistry, options: RunnerOptions) -> Self {
+        registry.put(Arc::new(run_dag::RunDag::new(&store, &registry, &options)));
         Self {
             store,
             registry,
@@ -127,6 +139,11 @@ impl Runner {
     /// The store, for questions about runs.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Tells the alerts of runs with what this runner has: see [`Alerts`].
+    pub fn alerts(&self) -> Alerts {
+        Alerts::new(self.store.clone(), self.registry.clone(), &self.options)
     }
 
     /// Everything that happens from now on in the runs that this runner drives.

@@ -35,7 +35,7 @@ impl<'a> Work<'a> {
     /// Reads how the run stands, and makes its folder.
     pub(super) async fn load(runner: &'a Runner, run: RunId) -> Result<Self> {
         let work_dir = runner.options.home.join("runs").join(run.to_string());
-        std::fs::create_dir_all(&work_dir).map_err(|source| Error::Home { path: work_dir.clone(), source })?;
+        std::fs::create_dir_all(&work_dir).map_err(|source| Error::home(work_dir.clone(), source))?;
         let plan = runner.store.plan(run).await?;
         let tasks = runner.store.tasks(run).await?;
         Ok(Self {

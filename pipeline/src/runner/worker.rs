@@ -1,6 +1,6 @@
 //! The worker: claims attempts, sees to it that they run, and records how they end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,18 @@ use super::flight::{Flight, Flights, Stop, failure};
 use super::work::Work;
 use super::{Runner, RunnerOptions};
 use crate::clock::Timestamp;
+use crate::dag::Resources;
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, RunId};
 use crate::job::{Cancel, JobError, ProgressSink};
-use crate::state::{Begin, ClaimRequest, Claimed, Ended, LostRule, Owner, RunStep, Step, StepDone, Store};
+use crate::state::{Begin, ClaimRequest, Claimed, Ended, LostRule, Offered, Owner, RunStep, Step, StepDone, Store};
 
 /// How often progress is told, and runs that were told to stop are looked for.
 const TICK: Duration = Duration::from_millis(200);
+
+/// How long it waits for a database that went away before it tries again: the first time, and at most.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What a worker works on.
 #[derive(Clone, Debug)]
@@ -54,6 +59,10 @@ pub(super) struct Worker<'a> {
     stopping: bool,
     /// Nothing more is claimed.
     draining: bool,
+    /// No step has been taken yet.
+    first: bool,
+    /// The database went away: it may hold claims of ours that we do not know of.
+    unsure: bool,
     next_sweep: Instant,
     next_tick: Instant,
     next_ready: Option<Instant>,
@@ -74,6 +83,8 @@ impl<'a> Worker<'a> {
             drain: runner.drain.subscribe(),
             stopping: false,
             draining: false,
+            first: true,
+            unsure: false,
             next_sweep: now,
             next_tick: now + TICK,
             next_ready: None,
@@ -112,44 +123,61 @@ impl<'a> Worker<'a> {
         result
     }
 
+    /// Works in rounds. A database that went away is waited for: attempts under way go on meanwhile.
     async fn steps(&mut self, kept: &mut mpsc::Receiver<Kept>) -> Result<()> {
-        let mut first = true;
+        let mut pause = SHORTEST_PAUSE;
         loop {
-            self.stopping |= *self.interrupt.borrow_and_update();
-            self.draining |= self.stopping || *self.drain.borrow_and_update();
-            if self.stopping {
-                self.flights.stop_all(Stop::Interrupted, self.options().grace);
+            match self.round(kept).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => pause = SHORTEST_PAUSE,
+                Err(error) if error.is_outage() && !self.stopping => {
+                    tracing::warn!(%error, "waiting for the state database; attempts under way go on");
+                    self.unsure = true;
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        Ok(()) = self.interrupt.changed() => self.stopping = true,
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) => return Err(error),
             }
-            let (done, finished) = self.step(first).await?;
-            first = false;
-            if finished {
-                return Ok(());
-            }
-            for claim in done.claimed {
-                self.begin(claim).await?;
-            }
-            self.forget_idle_runs();
-            if !self.ended.is_empty() {
-                continue;
-            }
-            if self.draining && self.flights.len() == 0 {
-                return Err(match self.assignment {
-                    Assignment::Run(run) => Error::Interrupted { run },
-                    Assignment::All { .. } => Error::Stopped,
-                });
-            }
-            self.wait(kept).await?;
         }
     }
 
-    /// Records ends, lets runs go on, claims what there is room for. True when the assigned run has ended.
-    async fn step(&mut self, first: bool) -> Result<(StepDone, bool)> {
-        let now = Instant::now();
-        let sweep = now >= self.next_sweep;
-        if sweep {
-            self.next_sweep = now + self.options().lease / 3;
+    /// Records what ended, begins what was claimed, and waits for the next thing to do. True when the assigned run has
+    /// ended.
+    async fn round(&mut self, kept: &mut mpsc::Receiver<Kept>) -> Result<bool> {
+        self.stopping |= *self.interrupt.borrow_and_update();
+        self.draining |= self.stopping || *self.drain.borrow_and_update();
+        if self.stopping {
+            self.flights.stop_all(Stop::Interrupted, self.options().grace);
         }
-        let runs = self.run_steps(first, sweep).await?;
+        let (done, finished) = self.step().await?;
+        if finished {
+            return Ok(true);
+        }
+        for claim in done.claimed {
+            self.begin(claim).await?;
+        }
+        self.forget_idle_runs();
+        if !self.ended.is_empty() {
+            return Ok(false);
+        }
+        if self.draining && self.flights.len() == 0 {
+            return Err(match self.assignment {
+                Assignment::Run(run) => Error::Interrupted { run },
+                Assignment::All { .. } => Error::Stopped,
+            });
+        }
+        self.wait(kept).await?;
+        Ok(false)
+    }
+
+    /// Records ends, lets runs go on, claims what there is room for. True when the assigned run has ended.
+    async fn step(&mut self) -> Result<(StepDone, bool)> {
+        let now = Instant::now();
+        let sweep = self.unsure || now >= self.next_sweep;
+        let runs = self.run_steps(sweep).await?;
         let at_work = self.flights.len();
         let closed = self.draining || self.flights.iter().any(|flight| flight.claim.alone);
         let free = if closed { 0 } else { self.options().parallelism.max(1).saturating_sub(at_work) };
@@ -164,9 +192,20 @@ impl<'a> Worker<'a> {
             now: Timestamp::now(),
             lease: self.options().lease,
             runs,
-            claim: ClaimRequest { free, idle: at_work == 0, run, queues },
+            claim: ClaimRequest { free, idle: at_work == 0, run, queues, offer: self.offered() },
         };
-        let done = self.runner.store.step(step).await?;
+        let done = match self.runner.store.step(step).await {
+            Ok(done) => done,
+            Err(error) => {
+                // Said again when the database is back: an end that was written before does not count twice.
+                self.ended.extend(ended.iter().flat_map(|some| some.iter().cloned()));
+                return Err(error);
+            }
+        };
+        if sweep {
+            self.next_sweep = now + self.options().lease / 3;
+        }
+        (self.first, self.unsure) = (false, false);
         self.next_ready = done.next_ready.map(|at| Instant::now() + at.since(Timestamp::now()));
         let mut finished = false;
         for ((run, ended), done) in ids.iter().zip(&ended).zip(&done.runs) {
@@ -192,34 +231,47 @@ impl<'a> Worker<'a> {
     }
 
     /// What there is to say about each run.
-    async fn run_steps(&mut self, first: bool, sweep: bool) -> Result<Vec<RunStep>> {
-        let mut ended: BTreeMap<RunId, Vec<Ended>> = BTreeMap::new();
-        for end in std::mem::take(&mut self.ended) {
-            ended.entry(end.claim.run).or_default().push(end);
-        }
-        let mut swept = Vec::new();
+    async fn run_steps(&mut self, sweep: bool) -> Result<Vec<RunStep>> {
+        let mut swept = BTreeSet::new();
         if sweep {
-            swept = match self.assignment {
-                Assignment::Run(run) => vec![run],
-                Assignment::All { .. } => self.runner.store.runs_with_lost_attempts(Timestamp::now()).await?,
-            };
+            match self.assignment {
+                Assignment::Run(run) => drop(swept.insert(run)),
+                Assignment::All { .. } => {
+                    swept.extend(self.runner.store.runs_with_lost_attempts(Timestamp::now()).await?);
+                }
+            }
         }
-        for run in &swept {
-            ended.entry(*run).or_default();
+        if self.unsure {
+            swept.extend(self.runner.store.runs_of_owner(&self.owner.key).await?);
         }
-        let take_over = first && self.may_take_over().await?;
+        let take_over = self.first && self.may_take_over().await?;
         let begin = if matches!(self.assignment, Assignment::Run(_)) { Begin::Now } else { Begin::No };
-        let mut steps = Vec::with_capacity(ended.len());
-        for (run, ended) in ended {
+        let mut plans = BTreeMap::new();
+        for run in swept.iter().copied().chain(self.ended.iter().map(|end| end.claim.run)) {
             let plan = match self.runs.get(&run) {
                 Some(work) => Arc::clone(&work.plan),
                 None => self.runner.store.plan(run).await?,
             };
-            let rule = LostRule { take_over, most_in_a_row: self.options().max_lost };
-            let lost = swept.contains(&run).then_some(rule);
-            steps.push(RunStep { plan, begin, lost, ended: Arc::new(ended) });
+            plans.insert(run, plan);
         }
-        Ok(steps)
+        let known = self.unsure.then(|| Arc::new(self.known_attempts()));
+        // Nothing below can fail: from here on the ends are the step's.
+        let mut ended: BTreeMap<RunId, Vec<Ended>> = BTreeMap::new();
+        for end in std::mem::take(&mut self.ended) {
+            ended.entry(end.claim.run).or_default().push(end);
+        }
+        let step = |(run, plan)| {
+            let rule = LostRule { take_over, most_in_a_row: self.options().max_lost, known: known.clone() };
+            let lost = swept.contains(&run).then_some(rule);
+            RunStep { plan, begin, lost, ended: Arc::new(ended.remove(&run).unwrap_or_default()) }
+        };
+        Ok(plans.into_iter().map(step).collect())
+    }
+
+    /// Attempts that are under way here, or have ended and are not recorded yet.
+    fn known_attempts(&self) -> Vec<AttemptId> {
+        let flying = self.flights.iter().map(|flight| flight.claim.attempt);
+        flying.chain(self.ended.iter().map(|end| end.claim.attempt)).collect()
     }
 
     /// Whether attempts of this host at the assigned run are surely left behind: the lock of the run is ours, and no other
@@ -357,24 +409,38 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// What this worker has and has left. A run that it is assigned it does whatever tasks ask for.
+    fn offered(&self) -> Option<Offered> {
+        let offer = self.options().offer.clone().filter(|_| matches!(self.assignment, Assignment::All { .. }))?;
+        let take = |left: Resources, flight: &Flight| left.less(flight.claim.resources).unwrap_or_default();
+        let left = self.flights.iter().fold(offer.resources, take);
+        Some(Offered { offer, left })
+    }
+
     fn options(&self) -> &'a RunnerOptions {
         &self.runner.options
     }
 }
 
-/// Renews the leases of an owner for as long as it works. A database that fails now may do better the next time.
+/// Renews the leases of an owner for as long as it works. A database that fails now may do better soon, and the lease
+/// runs: it tries again sooner than it would otherwise.
 async fn beat(store: Store, owner_key: String, lease: Duration, report: mpsc::Sender<Kept>) {
+    let mut wait = lease / 3;
     loop {
-        tokio::time::sleep(lease / 3).await;
+        tokio::time::sleep(wait).await;
         let asked = Instant::now();
         match store.renew(&owner_key, Timestamp::now(), lease).await {
             Ok(attempts) => {
+                wait = lease / 3;
                 let attempts = attempts.into_iter().collect();
                 if report.send(Kept { asked, attempts }).await.is_err() {
                     return;
                 }
             }
-            Err(error) => tracing::warn!(%error, "could not renew the leases of running attempts"),
+            Err(error) => {
+                wait = (lease / 20).min(Duration::from_secs(1));
+                tracing::warn!(%error, "could not renew the leases of running attempts");
+            }
         }
     }
 }

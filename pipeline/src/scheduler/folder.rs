@@ -94,10 +94,19 @@ impl DagFolder {
     }
 }
 
+/// The DAG of this name in a folder of DAG files. Files with mistakes are passed over.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub(crate) fn find_dag(folder: &Path, name: &str) -> Result<Option<Dag>> {
+    let dags = files_in(folder)?.into_keys().filter_map(|file| Dag::load(&file).ok());
+    Ok(dags.into_iter().find(|dag| dag.name == name))
+}
+
 type Stamp = (Option<SystemTime>, u64);
 
 fn files_in(folder: &Path) -> Result<BTreeMap<PathBuf, Stamp>> {
-    let failed = |source| Error::Home { path: folder.to_owned(), source };
+    let failed = |source| Error::home(folder.to_owned(), source);
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

@@ -11,12 +11,13 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+pub(crate) use folder::find_dag;
 pub use folder::{DagFolder, Loaded};
 
 use crate::clock::Timestamp;
 use crate::dag::{Dag, DagSchedule};
 use crate::error::Result;
-use crate::state::{Begin, ClaimRequest, DagRecord, Owner, RunCause, RunStep, Step, Stop, Store};
+use crate::state::{BackfillRecord, Begin, ClaimRequest, DagRecord, Origin, Owner, RunStep, Step, Stop, Store};
 
 /// Runs that one schedule makes in one pass: after a long pause with `catch_up` the others follow in the next passes.
 const MOST_AT_ONCE: usize = 100;
@@ -70,7 +71,11 @@ impl Scheduler {
     /// When the database fails. What was done before stays done.
     pub async fn pass(&self, now: Timestamp) -> Result<Option<Timestamp>> {
         let next = self.make_scheduled_runs(now).await?;
+        for backfill in self.store.running_backfills().await? {
+            self.make_runs_of_backfill(backfill, now).await?;
+        }
         self.stop_overdue_runs(now).await?;
+        self.store.note_missed_deadlines(now).await?;
         self.begin_runs(now).await?;
         Ok(next)
     }
@@ -91,13 +96,27 @@ impl Scheduler {
 
     /// Makes the runs that a schedule owes; gives when it owes the next.
     async fn make_runs_of(&self, dag: &Arc<Dag>, record: &DagRecord, now: Timestamp) -> Result<Option<Timestamp>> {
-        let DagSchedule::Time(timetable) = &dag.schedule else { return Ok(None) };
+        let timetable = match &dag.schedule {
+            DagSchedule::Time(timetable) => timetable,
+            DagSchedule::Manual => return Ok(None),
+            DagSchedule::AllAssets(assets) => {
+                let updated = self.store.updated_assets(&dag.name).await?;
+                let all = assets.iter().all(|asset| updated.contains(asset));
+                self.make_run_of_assets(dag, if all { updated } else { Vec::new() }, now).await?;
+                return Ok(None);
+            }
+            DagSchedule::AnyAsset(_) => {
+                let updated = self.store.updated_assets(&dag.name).await?;
+                self.make_run_of_assets(dag, updated, now).await?;
+                return Ok(None);
+            }
+        };
         let done_until = record.done_until.map(Timestamp::time);
         let mut last = done_until;
         for interval in timetable.due(done_until, now.time()).take(MOST_AT_ONCE) {
             match dag.params(&[]) {
                 Ok(params) => {
-                    let made = self.store.create(dag, &params, RunCause::Schedule, Some(interval), now).await?;
+                    let made = self.store.create(dag, &params, Origin::Schedule, Some(interval), now).await?;
                     if let Some(run) = made {
                         info!(dag = dag.name, %run, start = %interval.start, end = %interval.end, "scheduled run made");
                     }
@@ -114,6 +133,54 @@ impl Scheduler {
                 Ok(None)
             }
         }
+    }
+
+    /// Makes a run for updates of assets, if there are any. Further updates until then count as one.
+    async fn make_run_of_assets(&self, dag: &Arc<Dag>, assets: Vec<String>, now: Timestamp) -> Result<()> {
+        if assets.is_empty() {
+            return Ok(());
+        }
+        let params = match dag.params(&[]) {
+            Ok(params) => params,
+            Err(error) => {
+                warn!(dag = dag.name, %error, "a run started by assets needs a default for every parameter");
+                return Ok(());
+            }
+        };
+        let names = assets.join(", ");
+        if let Some(run) = self.store.create(dag, &params, Origin::Assets(assets), None, now).await? {
+            info!(dag = dag.name, %run, assets = names, "run made because of assets");
+        }
+        Ok(())
+    }
+
+    /// Makes as many runs of a backfill as may be active. Two schedulers at once try for the same intervals, so that
+    /// together they make no more.
+    async fn make_runs_of_backfill(&self, mut backfill: BackfillRecord, now: Timestamp) -> Result<()> {
+        let dag = self.store.dag_version(backfill.version).await?;
+        let mut room = backfill.max_active.saturating_sub(backfill.active);
+        while room > 0 {
+            let Some(interval) = backfill.next_interval(&dag) else {
+                if backfill.active == 0 {
+                    self.store.end_backfill(backfill.id, now).await?;
+                    info!(backfill = %backfill.id, dag = dag.name, "backfill ended");
+                }
+                return Ok(());
+            };
+            let wanted = self.store.wants_backfill(&backfill, interval).await?;
+            if wanted {
+                let origin = Origin::Backfill(backfill.id);
+                let made = self.store.create(&dag, &backfill.params, origin, Some(interval), now).await?;
+                if let Some(run) = made {
+                    info!(backfill = %backfill.id, %run, start = %interval.start, "run of a backfill made");
+                }
+                backfill.active += 1;
+                room -= 1;
+            }
+            backfill.done_until = interval.end.into();
+            self.store.backfill_done(backfill.id, backfill.done_until, !wanted).await?;
+        }
+        Ok(())
     }
 
     async fn stop_overdue_runs(&self, now: Timestamp) -> Result<()> {

@@ -30,6 +30,9 @@ pub(super) async fn advance(run: &mut RunTransaction<'_>) -> Result<()> {
         for ended in std::mem::take(&mut run.settled.ended) {
             if let Some(task) = run.plan.dag.tasks().get(ended) {
                 run.settled.candidates.extend(&task.downstream);
+                if !task.produces.is_empty() && run.state_of(&task.id).await? == TaskState::Succeeded {
+                    run.update_assets(ended).await?;
+                }
             }
         }
         let mut candidates = std::mem::take(&mut run.settled.candidates);
@@ -140,9 +143,9 @@ impl RunTransaction<'_> {
             Err(error) => return self.end_waiting(position, TaskState::Failed, Some(error)).await,
         };
         let state = if items.is_empty() { TaskState::Succeeded } else { TaskState::Running };
-        let moved = sqlx::query(
+        let moved: Option<(i64,)> = sqlx::query_as(
             "UPDATE task_instance SET state = $1, instances = $2, started_at = $3, finished_at = $4
-             WHERE run_id = $5 AND task = $6 AND map_index = -1 AND state = 'waiting'",
+             WHERE run_id = $5 AND task = $6 AND map_index = -1 AND state = 'waiting' RETURNING attempts",
         )
         .bind(state.as_str())
         .bind(items.len() as i64)
@@ -150,13 +153,11 @@ impl RunTransaction<'_> {
         .bind(state.is_finished().then(|| self.now.millis()))
         .bind(self.plan.run.to_string())
         .bind(&task.id)
-        .execute(&mut *self.connection)
+        .fetch_optional(&mut *self.connection)
         .await
         .map_err(|error| Error::database(DOING, error))?;
-        if moved.rows_affected() == 0 {
-            return Ok(());
-        }
-        self.insert_items(position, task, &items).await?;
+        let Some((attempts,)) = moved else { return Ok(()) };
+        self.insert_items(position, task, &items, attempts).await?;
         self.changes.push(Change::Expanded { position, instances: items.len() as u64 });
         self.went_on |= !items.is_empty();
         if state.is_finished() {
@@ -179,15 +180,17 @@ impl RunTransaction<'_> {
         })
     }
 
-    async fn insert_items(&mut self, position: usize, task: &Task, items: &[Value]) -> Result<()> {
+    /// `attempts`: those of earlier items, when the task is done again.
+    async fn insert_items(&mut self, position: usize, task: &Task, items: &[Value], attempts: i64) -> Result<()> {
         let at_once = task.parallelism.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let turn = self.now.millis() - i64::from(task.priority) * STEP_OF_PRIORITY.as_millis() as i64;
+        let labels = task.labels_text();
         let rows: Vec<(usize, String)> = items.iter().map(Value::to_string).enumerate().collect();
         for chunk in rows.chunks(ROWS_IN_ONE) {
             let mut insert = Statement::new(
                 "INSERT INTO task_instance
-                   (id, run_id, task, map_index, kind, position, state, ready_at, priority, turn, queue, pool, slots, item)
-                 VALUES ",
+                   (id, run_id, task, map_index, kind, position, state, ready_at, priority, turn, queue, pool, slots, labels,
+                    cpu_millis, memory_bytes, gpus, attempts, item) VALUES ",
             );
             for (index, item) in chunk {
                 let state = if *index < at_once { TaskState::Ready } else { TaskState::Waiting };
@@ -206,6 +209,11 @@ impl RunTransaction<'_> {
                     .maybe_text(task.queue.as_deref())
                     .maybe_text(pool_of(task))
                     .number(i64::from(task.slots))
+                    .maybe_text(labels.as_deref())
+                    .number(i64::from(task.resources.cpu_millis))
+                    .number(i64::try_from(task.resources.memory_bytes).unwrap_or(i64::MAX))
+                    .number(i64::from(task.resources.gpus))
+                    .number(attempts)
                     .text(item.as_str())
                     .end_row();
             }
@@ -242,6 +250,11 @@ impl RunTransaction<'_> {
         if !limited || self.stopping {
             return Ok(0);
         }
+        self.let_items_go(position, count as i64).await
+    }
+
+    /// Makes waiting items of a mapped task ready; gives how many.
+    pub(super) async fn let_items_go(&mut self, position: usize, most: i64) -> Result<u64> {
         let moved = sqlx::query(
             "UPDATE task_instance SET state = 'ready', ready_at = $1, turn = $1 - priority * $2
              WHERE id IN (SELECT id FROM task_instance
@@ -252,7 +265,7 @@ impl RunTransaction<'_> {
         .bind(STEP_OF_PRIORITY.as_millis() as i64)
         .bind(self.plan.run.to_string())
         .bind(position as i64)
-        .bind(count as i64)
+        .bind(most)
         .execute(&mut *self.connection)
         .await
         .map_err(|error| Error::database(DOING, error))?;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use platform::database::Engine;
-use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, FromRow, Row as _};
 
 use super::create::ROWS_IN_ONE;
 use super::pools::Room;
@@ -11,8 +12,10 @@ use super::statement::Statement;
 use super::types::Owner;
 use super::writer::read_id;
 use crate::clock::Timestamp;
+use crate::dag::Resources;
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, RunId, TaskInstanceId};
+use crate::runner::Offer;
 
 const DOING: &str = "claiming tasks";
 /// An instance under which the process died this often in a row is suspected of killing it, and runs alone from then
@@ -43,6 +46,8 @@ pub(crate) struct Claimed {
     /// The pool whose slots it holds, and how many.
     pub(crate) pool: Option<String>,
     pub(crate) slots: i64,
+    /// What it takes of the machine.
+    pub(crate) resources: Resources,
     /// When the first attempt at the instance began.
     pub(crate) started_at: Timestamp,
 }
@@ -58,9 +63,24 @@ pub(crate) struct ClaimRequest {
     pub(crate) run: Option<RunId>,
     /// Only of these queues and of none; empty for any.
     pub(crate) queues: Vec<String>,
+    /// What the worker has, if it looks at what tasks need.
+    pub(crate) offer: Option<Offered>,
 }
 
-#[derive(sqlx::FromRow)]
+/// What a worker has and has left.
+#[derive(Clone, Debug)]
+pub(crate) struct Offered {
+    pub(crate) offer: Offer,
+    pub(crate) left: Resources,
+}
+
+/// What limits a claim, once it is known which labels there are.
+struct Limits<'a> {
+    request: &'a ClaimRequest,
+    /// Label texts of ready instances that the worker satisfies.
+    labels: Vec<String>,
+}
+
 struct Candidate {
     id: String,
     run_id: String,
@@ -73,6 +93,9 @@ struct Candidate {
     pool: Option<String>,
     slots: i64,
     started_at: Option<i64>,
+    cpu_millis: i64,
+    memory_bytes: i64,
+    gpus: i64,
 }
 
 /// Claims ready instances: the longest waiting first, a step of priority counting as a minute, within the room of their
@@ -85,40 +108,67 @@ pub(super) async fn claim(
     lease_until: Timestamp,
     request: &ClaimRequest,
 ) -> Result<Vec<Claimed>> {
+    let limits = limits(connection, request).await?;
     let mut claimed = Vec::new();
     let mut room = Room::default();
+    let mut left = request.offer.as_ref().map(|offered| offered.left);
     while claimed.len() < request.free {
         let most = request.free - claimed.len();
         let closed_before = room.closed().len();
-        let found = ready(connection, engine, now, most, false, request, room.closed()).await?;
+        let found = ready(connection, engine, now, most, false, &limits, room.closed()).await?;
         let all = found.len() < most;
-        let fitting = fitting(connection, engine, &mut room, found).await?;
+        let Fitting { fitting, full } = fitting(connection, engine, &mut room, &mut left, found).await?;
         claimed.extend(take(connection, owner, now, lease_until, fitting).await?);
         // Behind tasks whose pool is full there may be others.
-        if all || room.closed().len() == closed_before {
+        if all || full || room.closed().len() == closed_before {
             break;
         }
     }
     if claimed.is_empty() && request.idle && request.free > 0 {
-        let found = ready(connection, engine, now, 1, true, request, room.closed()).await?;
-        let fitting = fitting(connection, engine, &mut room, found).await?;
+        let found = ready(connection, engine, now, 1, true, &limits, room.closed()).await?;
+        let Fitting { fitting, .. } = fitting(connection, engine, &mut room, &mut left, found).await?;
         claimed.extend(take(connection, owner, now, lease_until, fitting).await?);
     }
     Ok(claimed)
 }
 
-/// Those of the candidates that their pools have room for; their slots are taken.
+/// Candidates that go.
+struct Fitting {
+    fitting: Vec<Candidate>,
+    /// The machine has too little left for the next.
+    full: bool,
+}
+
+/// Those of the candidates that their pools and the machine have room for; their slots are taken.
 async fn fitting(
     connection: &mut AnyConnection,
     engine: Engine,
     room: &mut Room,
+    left: &mut Option<Resources>,
     found: Vec<Candidate>,
-) -> Result<Vec<Candidate>> {
+) -> Result<Fitting> {
     room.look(connection, engine, found.iter().filter_map(|one| one.pool.as_deref())).await?;
-    let fitting =
-        found.into_iter().filter(|one| one.pool.as_deref().is_none_or(|pool| room.take(pool, one.slots))).collect();
+    let mut fitting = Vec::with_capacity(found.len());
+    let mut full = false;
+    for one in found {
+        if !one.pool.as_deref().is_none_or(|pool| room.has(pool, one.slots)) {
+            continue;
+        }
+        if let Some(resources) = left {
+            // Nothing behind it goes first, or what needs much would wait for ever.
+            let Some(less) = resources.less(one.resources()) else {
+                full = true;
+                break;
+            };
+            *resources = less;
+        }
+        if let Some(pool) = &one.pool {
+            room.take(pool, one.slots);
+        }
+        fitting.push(one);
+    }
     room.write(connection).await?;
-    Ok(fitting)
+    Ok(Fitting { fitting, full })
 }
 
 /// When the first of the instances that wait for their time is ready.
@@ -127,12 +177,25 @@ pub(super) async fn next_ready(
     now: Timestamp,
     request: &ClaimRequest,
 ) -> Result<Option<Timestamp>> {
+    let limits = limits(connection, request).await?;
     let mut query = Statement::new("SELECT MIN(ready_at) FROM task_instance WHERE state = 'ready' AND ready_at > ");
     query.number(now.millis());
-    limit_to(&mut query, request);
+    limit_to(&mut query, &limits);
     let next: (Option<i64>,) =
         query.query_as().fetch_one(connection).await.map_err(|error| Error::database(DOING, error))?;
     Ok(next.0.map(Timestamp::from_millis))
+}
+
+/// Looks which labels ready instances ask for, and which of them the worker has.
+async fn limits<'a>(connection: &mut AnyConnection, request: &'a ClaimRequest) -> Result<Limits<'a>> {
+    let Some(Offered { offer, .. }) = &request.offer else { return Ok(Limits { request, labels: Vec::new() }) };
+    let rows: Vec<(String,)> =
+        sqlx::query_as("SELECT DISTINCT labels FROM task_instance WHERE state = 'ready' AND labels IS NOT NULL")
+            .fetch_all(connection)
+            .await
+            .map_err(|error| Error::database(DOING, error))?;
+    let has = |text: &String| serde_json::from_str(text).is_ok_and(|wanted| offer.has_labels(&wanted));
+    Ok(Limits { request, labels: rows.into_iter().map(|(text,)| text).filter(has).collect() })
 }
 
 /// Ready instances that may go, in their order.
@@ -142,18 +205,19 @@ async fn ready(
     now: Timestamp,
     most: usize,
     suspects: bool,
-    request: &ClaimRequest,
+    limits: &Limits<'_>,
     closed: &[String],
 ) -> Result<Vec<Candidate>> {
     let mut query = Statement::new(
-        "SELECT id, run_id, position, map_index, attempts, failed, item, lost_in_a_row, pool, slots, started_at
+        "SELECT id, run_id, position, map_index, attempts, failed, item, lost_in_a_row, pool, slots, started_at,
+                cpu_millis, memory_bytes, gpus
          FROM task_instance WHERE state = 'ready' AND ready_at <= ",
     );
     // What is ready now has a turn in this range: what waits for a later moment need not be looked at.
     let latest = now.plus(STEP_OF_PRIORITY * GREATEST_PRIORITY);
     query.number(now.millis()).push(" AND turn <= ").number(latest.millis());
     query.push(if suspects { " AND lost_in_a_row >= " } else { " AND lost_in_a_row < " }).number(SUSPECT);
-    limit_to(&mut query, request);
+    limit_to(&mut query, limits);
     if !closed.is_empty() {
         query.push(" AND (pool IS NULL OR pool NOT IN ").row();
         for pool in closed.iter() {
@@ -168,7 +232,22 @@ async fn ready(
     query.query_as().fetch_all(connection).await.map_err(|error| Error::database(DOING, error))
 }
 
-fn limit_to(query: &mut Statement, request: &ClaimRequest) {
+fn limit_to(query: &mut Statement, limits: &Limits<'_>) {
+    let Limits { request, labels } = limits;
+    if let Some(Offered { offer, .. }) = &request.offer {
+        let Resources { cpu_millis, memory_bytes, gpus } = offer.resources;
+        query.push(" AND cpu_millis <= ").number(i64::from(cpu_millis));
+        query.push(" AND memory_bytes <= ").number(i64::try_from(memory_bytes).unwrap_or(i64::MAX));
+        query.push(" AND gpus <= ").number(i64::from(gpus)).push(" AND (labels IS NULL");
+        if !labels.is_empty() {
+            query.push(" OR labels IN ").row();
+            for text in labels {
+                query.text(text.as_str());
+            }
+            query.end_row();
+        }
+        query.push(")");
+    }
     if let Some(run) = request.run {
         query.push(" AND run_id = ").text(run.to_string());
     }
@@ -231,9 +310,18 @@ async fn take(
 }
 
 impl Candidate {
+    fn resources(&self) -> Resources {
+        Resources {
+            cpu_millis: u32::try_from(self.cpu_millis).unwrap_or(u32::MAX),
+            memory_bytes: u64::try_from(self.memory_bytes).unwrap_or(u64::MAX),
+            gpus: u32::try_from(self.gpus).unwrap_or(u32::MAX),
+        }
+    }
+
     fn claimed(self, now: Timestamp) -> Result<Claimed> {
         let corrupt = |what: String| Error::Corrupt { what };
         let number = self.attempts + 1;
+        let resources = self.resources();
         Ok(Claimed {
             attempt: AttemptId::new(),
             run: read_id(&self.run_id)?,
@@ -246,7 +334,29 @@ impl Candidate {
             alone: self.lost_in_a_row >= SUSPECT,
             pool: self.pool,
             slots: self.slots,
+            resources,
             started_at: self.started_at.map_or(now, Timestamp::from_millis),
+        })
+    }
+}
+
+impl FromRow<'_, AnyRow> for Candidate {
+    fn from_row(row: &AnyRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            run_id: row.try_get("run_id")?,
+            position: row.try_get("position")?,
+            map_index: row.try_get("map_index")?,
+            attempts: row.try_get("attempts")?,
+            failed: row.try_get("failed")?,
+            item: row.try_get("item")?,
+            lost_in_a_row: row.try_get("lost_in_a_row")?,
+            pool: row.try_get("pool")?,
+            slots: row.try_get("slots")?,
+            started_at: row.try_get("started_at")?,
+            cpu_millis: row.try_get("cpu_millis")?,
+            memory_bytes: row.try_get("memory_bytes")?,
+            gpus: row.try_get("gpus")?,
         })
     }
 }

@@ -3,12 +3,13 @@
 use sqlx::AnyConnection;
 
 use super::Plan;
+use super::assets;
 use super::statement::Statement;
 use super::types::{InstanceKind, RunCause, RunState, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::{DEFAULT_POOL, Dag};
 use crate::error::{Error, Result};
-use crate::ids::{DagVersionId, TaskInstanceId};
+use crate::ids::{BackfillId, DagVersionId, RunId, TaskInstanceId};
 use crate::schedule::DataInterval;
 
 /// Rows in one INSERT: far below the number of values that SQLite and PostgreSQL take.
@@ -19,33 +20,89 @@ const SLOTS_OF_NEW_POOL: i64 = 1;
 
 const DOING: &str = "making a run";
 
+/// What makes a run.
+#[derive(Clone, Debug)]
+pub(crate) enum Origin {
+    /// A person or program.
+    Manual,
+    /// The schedule of its DAG.
+    Schedule,
+    /// A backfill.
+    Backfill(BackfillId),
+    /// Assets that were updated.
+    Assets(Vec<String>),
+    /// A task of another run, by its idempotency key.
+    Task { parent: RunId, key: String },
+}
+
+impl Origin {
+    pub(crate) fn cause(&self) -> RunCause {
+        match self {
+            Self::Manual => RunCause::Manual,
+            Self::Schedule => RunCause::Schedule,
+            Self::Backfill(_) => RunCause::Backfill,
+            Self::Assets(_) => RunCause::Asset,
+            Self::Task { .. } => RunCause::Dag,
+        }
+    }
+}
+
 /// A run to be made.
 pub(crate) struct Create {
     pub(super) plan: Plan,
     pub(super) params: String,
-    pub(super) cause: RunCause,
+    pub(super) origin: Origin,
     pub(super) interval: Option<DataInterval>,
     pub(super) now: Timestamp,
 }
 
+impl Create {
+    /// When the run is late: counted from the end of its data interval if the schedule has made it, else from now.
+    fn deadline(&self) -> Option<Timestamp> {
+        let due = match (&self.origin, self.interval) {
+            (Origin::Schedule, Some(interval)) => interval.end.into(),
+            _ => self.now,
+        };
+        self.plan.dag.deadline.map(|deadline| due.plus(deadline))
+    }
+}
+
 /// Writes the DAG's text if it is new, the run, and one row a task, all waiting. Gives false and writes nothing when the
-/// schedule has made a run for the interval before.
+/// schedule or backfill has made a run for the interval before, or the task has started one.
 pub(super) async fn create(connection: &mut AnyConnection, request: &Create) -> Result<bool> {
     let doing = |error| Error::database(DOING, error);
-    let Create { plan, params, cause, interval, now } = request;
+    let Create { plan, params, origin, interval, now } = request;
+    let backfill = match origin {
+        Origin::Backfill(id) => Some(id.to_string()),
+        _ => None,
+    };
+    let (parent, key) = match origin {
+        Origin::Task { parent, key } => (Some(parent.to_string()), Some(key.as_str())),
+        _ => (None, None),
+    };
+    if let Origin::Assets(assets) = origin
+        && !assets::take(connection, &plan.dag.name, assets).await?
+    {
+        return Ok(false);
+    }
     keep_dag(connection, &plan.dag, *now).await?;
     let made = sqlx::query(
-        "INSERT INTO run (id, dag_version_id, dag, params, cause, interval_start, interval_end, state, created_at)
-         SELECT $1, id, dag, $2, $3, $4, $5, $6, $7 FROM dag_version WHERE dag = $8 AND sha256 = $9
+        "INSERT INTO run (id, dag_version_id, dag, params, cause, interval_start, interval_end, state, created_at,
+                          backfill_id, parent_run_id, parent_key, deadline_at)
+         SELECT $1, id, dag, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM dag_version WHERE dag = $12 AND sha256 = $13
          ON CONFLICT DO NOTHING",
     )
     .bind(plan.run.to_string())
     .bind(params)
-    .bind(cause.as_str())
+    .bind(origin.cause().as_str())
     .bind(interval.map(|interval| Timestamp::from(interval.start).millis()))
     .bind(interval.map(|interval| Timestamp::from(interval.end).millis()))
     .bind(RunState::Queued.as_str())
     .bind(now.millis())
+    .bind(backfill)
+    .bind(parent)
+    .bind(key)
+    .bind(request.deadline().map(Timestamp::millis))
     .bind(&plan.dag.name)
     .bind(plan.dag.sha256())
     .execute(&mut *connection)
@@ -58,7 +115,8 @@ pub(super) async fn create(connection: &mut AnyConnection, request: &Create) -> 
     for chunk in tasks.chunks(ROWS_IN_ONE) {
         let mut insert = Statement::new(
             "INSERT INTO task_instance
-               (id, run_id, task, map_index, kind, position, state, ready_at, priority, queue, pool, slots) VALUES ",
+               (id, run_id, task, map_index, kind, position, state, ready_at, priority, queue, pool, slots, labels,
+                cpu_millis, memory_bytes, gpus) VALUES ",
         );
         for (position, task) in chunk {
             let kind = if task.map.is_some() { InstanceKind::Map } else { InstanceKind::Single };
@@ -76,6 +134,10 @@ pub(super) async fn create(connection: &mut AnyConnection, request: &Create) -> 
                 .maybe_text(task.queue.as_deref())
                 .maybe_text(pool_of(task))
                 .number(i64::from(task.slots))
+                .maybe_text(task.labels_text().as_deref())
+                .number(i64::from(task.resources.cpu_millis))
+                .number(i64::try_from(task.resources.memory_bytes).unwrap_or(i64::MAX))
+                .number(i64::from(task.resources.gpus))
                 .end_row();
         }
         insert.query().execute(&mut *connection).await.map_err(doing)?;

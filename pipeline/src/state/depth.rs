@@ -24,7 +24,7 @@ impl Store {
     pub async fn depth(&self, now: Timestamp) -> Result<Depth> {
         let found: (i64, i64, i64, i64, Option<i64>) = sqlx::query_as(
             "SELECT (SELECT COUNT(*) FROM run WHERE state = 'queued'),
-                    (SELECT CAST(COALESCE(SUM(active_runs), 0) AS BIGINT) FROM dag),
+                    (SELECT COUNT(*) FROM run WHERE state IN ('queued', 'running') AND state = 'running'),
                     (SELECT COUNT(*) FROM task_instance WHERE state = 'ready' AND ready_at <= $1),
                     (SELECT COUNT(*) FROM attempt WHERE state = 'running'),
                     (SELECT MIN(ready_at) FROM task_instance WHERE state = 'ready' AND ready_at <= $1)",

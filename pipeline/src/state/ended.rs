@@ -1,16 +1,19 @@
 //! The end of an attempt.
 
+use serde_json::json;
+
 use super::claim::{Claimed, STEP_OF_PRIORITY};
 use super::pools::give_back;
 use super::step::RunTransaction;
 use super::types::{AttemptState, Owner, TaskState};
 use crate::clock::Timestamp;
+use crate::dag::AlertEvent;
 use crate::error::{Error, Result};
 
 const DOING: &str = "recording the end of an attempt";
 
 /// An attempt that came back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ended {
     pub(crate) claim: Claimed,
     pub(crate) end: End,
@@ -19,7 +22,7 @@ pub(crate) struct Ended {
 }
 
 /// How it came back.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum End {
     /// With an output, as JSON text.
     Succeeded { output: String, failures: u64, summary: String },
@@ -100,6 +103,14 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
         return Err(Error::Corrupt { what: format!("a running attempt {} of an instance that is not", claim.attempt) });
     }
     give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
+    if let (End::Failed { error, retry_at: Some(at) }, false) = (end, cancelled) {
+        let task = run.plan.dag.tasks().get(claim.position).map(|task| task.id.as_str());
+        let fields = json!({
+            "task": task, "map_index": claim.map_index, "attempt": claim.number, "error": error,
+            "retry_at": at.to_string(),
+        });
+        run.alert(AlertEvent::Retry, fields).await?;
+    }
     run.settle(claim.position, claim.map_index, state, error.map(str::to_string));
     Ok(true)
 }

@@ -1,9 +1,11 @@
 //! Attempts whose owner is gone.
 
-use sqlx::AnyConnection;
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, FromRow, Row as _};
 
 use super::claim::STEP_OF_PRIORITY;
 use super::pools::give_back;
+use super::statement::Statement;
 use super::step::{Change, LostRule, RunTransaction};
 use super::types::{Owner, TaskState};
 use crate::clock::Timestamp;
@@ -11,7 +13,6 @@ use crate::error::{Error, Result};
 
 const DOING: &str = "taking over lost attempts";
 
-#[derive(sqlx::FromRow)]
 struct Row {
     instance: String,
     attempt: String,
@@ -22,32 +23,23 @@ struct Row {
     slots: i64,
     owner_host: String,
     owner_pid: i64,
+    owner_key: String,
 }
 
-/// Marks attempts of other owners lost whose lease ran out, or, on a take-over, all that ran on this host: the lock of
-/// the run was free, so their process is dead. Their instances become ready again, without counting as a retry.
-pub(super) async fn release(run: &mut RunTransaction<'_>, owner: &Owner, rule: LostRule) -> Result<()> {
-    let LostRule { take_over, most_in_a_row } = rule;
+/// Marks attempts lost: of other owners those whose lease ran out and, on a take-over, all that ran on this host (the
+/// lock of the run was free, so their process is dead); of our own those that we do not know of. Their instances become
+/// ready again, without counting as a retry.
+pub(super) async fn release(run: &mut RunTransaction<'_>, owner: &Owner, rule: &LostRule) -> Result<()> {
     let (now, stopping) = (run.now, run.stopping);
-    let rows: Vec<Row> = sqlx::query_as(
-        "SELECT t.id AS instance, a.id AS attempt, t.position, t.map_index, t.lost_in_a_row, t.pool, t.slots,
-                a.owner_host, a.owner_pid
-         FROM task_instance t JOIN attempt a ON a.task_instance_id = t.id AND a.number = t.attempts
-         WHERE t.run_id = $1 AND t.state = 'running' AND t.kind <> 'map' AND a.state = 'running'
-           AND a.owner_key <> $2 AND (a.lease_until < $3 OR ($4 = 1 AND a.owner_host = $5))",
-    )
-    .bind(run.plan.run.to_string())
-    .bind(&owner.key)
-    .bind(now.millis())
-    .bind(i64::from(take_over))
-    .bind(&owner.host)
-    .fetch_all(&mut *run.connection)
-    .await
-    .map_err(|error| Error::database(DOING, error))?;
+    let rows = lost_attempts(run, owner, rule).await?;
     for row in rows {
-        let lost = row.lost_in_a_row + 1;
-        let poison = lost >= i64::from(most_in_a_row) && !stopping;
-        let how = format!("process {} on {} died or stopped answering", row.owner_pid, row.owner_host);
+        let own = row.owner_key == owner.key;
+        let lost = if own { row.lost_in_a_row } else { row.lost_in_a_row + 1 };
+        let poison = !own && lost >= i64::from(rule.most_in_a_row) && !stopping;
+        let how = match own {
+            true => "the database went away before its worker knew that it had it".to_owned(),
+            false => format!("process {} on {} died or stopped answering", row.owner_pid, row.owner_host),
+        };
         let error = poison.then(|| {
             format!(
                 "the process died {lost} times in a row while running this (last: process {} on {}); \
@@ -90,6 +82,34 @@ pub(super) async fn release(run: &mut RunTransaction<'_>, owner: &Owner, rule: L
     Ok(())
 }
 
+async fn lost_attempts(run: &mut RunTransaction<'_>, owner: &Owner, rule: &LostRule) -> Result<Vec<Row>> {
+    let mut query = Statement::new(
+        "SELECT t.id AS instance, a.id AS attempt, t.position, t.map_index, t.lost_in_a_row, t.pool, t.slots,
+                a.owner_host, a.owner_pid, a.owner_key
+         FROM task_instance t JOIN attempt a ON a.task_instance_id = t.id AND a.number = t.attempts
+         WHERE t.run_id = ",
+    );
+    query.text(run.plan.run.to_string());
+    query.push(" AND t.state = 'running' AND t.kind <> 'map' AND a.state = 'running' AND (a.owner_key <> ");
+    query.text(owner.key.as_str()).push(" AND (a.lease_until < ").number(run.now.millis());
+    if rule.take_over {
+        query.push(" OR a.owner_host = ").text(owner.host.as_str());
+    }
+    query.push(")");
+    if let Some(known) = &rule.known {
+        query.push(" OR a.owner_key = ").text(owner.key.as_str());
+        if !known.is_empty() {
+            query.push(" AND a.id NOT IN ").row();
+            for attempt in known.iter() {
+                query.text(attempt.to_string());
+            }
+            query.end_row();
+        }
+    }
+    query.push(")");
+    query.query_as().fetch_all(&mut *run.connection).await.map_err(|error| Error::database(DOING, error))
+}
+
 async fn mark_lost(connection: &mut AnyConnection, attempt: &str, how: &str, now: Timestamp) -> Result<()> {
     sqlx::query("UPDATE attempt SET state = 'lost', finished_at = $1, error = $2 WHERE id = $3 AND state = 'running'")
         .bind(now.millis())
@@ -99,4 +119,21 @@ async fn mark_lost(connection: &mut AnyConnection, attempt: &str, how: &str, now
         .await
         .map_err(|error| Error::database(DOING, error))?;
     Ok(())
+}
+
+impl FromRow<'_, AnyRow> for Row {
+    fn from_row(row: &AnyRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            instance: row.try_get("instance")?,
+            attempt: row.try_get("attempt")?,
+            position: row.try_get("position")?,
+            map_index: row.try_get("map_index")?,
+            lost_in_a_row: row.try_get("lost_in_a_row")?,
+            pool: row.try_get("pool")?,
+            slots: row.try_get("slots")?,
+            owner_host: row.try_get("owner_host")?,
+            owner_pid: row.try_get("owner_pid")?,
+            owner_key: row.try_get("owner_key")?,
+        })
+    }
 }

@@ -4,21 +4,27 @@
 //! - a task instance is `running` exactly while one attempt of it is `running`, and that attempt's number is the
 //!   instance's `attempts` (a mapped task is `running` while its items are not all finished);
 //! - attempt numbers of an instance only grow, and an answer counts only from the attempt that is running;
-//! - a finished state never changes;
+//! - a finished state never changes, unless somebody lets the run go on ([`Store::reopen`]);
 //! - a task leaves `waiting` in the transaction that ends the last task it needs.
 //!
 //! All writes go through one writer, which puts those that wait together into one transaction.
 
 mod advance;
+mod alerts;
+mod assets;
+mod backfill;
+mod children;
 mod claim;
 mod create;
 mod dags;
 mod depth;
 mod ended;
 mod lost;
+mod migrations;
 mod pools;
 mod read;
 mod register;
+mod reopen;
 mod statement;
 mod step;
 mod stop;
@@ -30,16 +36,20 @@ use std::time::Duration;
 
 use platform::database::Database;
 use sqlx::AnyPool;
-use sqlx::migrate::{MigrateError, Migrator};
 
+pub use assets::AssetEvent;
+pub use backfill::{BackfillRecord, BackfillState, NewBackfill, Rerun};
 pub use depth::Depth;
 pub use register::DagRecord;
+pub use reopen::Again;
 pub use types::{
     AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunRecord, RunState, TaskState,
     TaskSummary,
 };
 
-pub(crate) use claim::{ClaimRequest, Claimed};
+pub(crate) use alerts::{DueAlert, Told};
+pub(crate) use claim::{ClaimRequest, Claimed, Offered};
+pub(crate) use create::Origin;
 pub(crate) use ended::{End, Ended};
 pub(crate) use step::{Begin, Change, LostRule, RunDone, RunStep, Step, StepDone};
 pub(crate) use stop::Stop;
@@ -50,8 +60,6 @@ use crate::error::{Error, Result};
 use crate::ids::{AttemptId, RunId};
 use crate::schedule::DataInterval;
 use crate::template::Scope;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// A handle to the state database; clones share one writer.
 #[derive(Clone, Debug)]
@@ -66,6 +74,7 @@ pub struct Store {
 pub(crate) struct Plan {
     pub(crate) run: RunId,
     pub(crate) dag: Arc<Dag>,
+    pub(crate) cause: RunCause,
     /// Parameters and run, without outputs.
     pub(crate) scope: Scope,
 }
@@ -73,7 +82,7 @@ pub(crate) struct Plan {
 impl Store {
     /// Opens the store in a database and brings its tables up to date.
     pub async fn open(database: Database) -> Result<Self> {
-        migrate(database.pool()).await?;
+        migrations::run(database.pool()).await?;
         let writer = writer::Writer::start(database.clone());
         Ok(Self { database, writer, dags: dags::Dags::default() })
     }
@@ -81,37 +90,52 @@ impl Store {
     /// Makes a run of `dag` with `params` in state queued, all its tasks waiting. All in one transaction.
     pub async fn create_run(&self, dag: &Dag, params: &Params, now: Timestamp) -> Result<RunId> {
         let interval = dag.interval_at(now.time());
-        let run = self.create(dag, params, RunCause::Manual, Some(interval), now).await?;
+        let run = self.create(dag, params, Origin::Manual, Some(interval), now).await?;
         run.ok_or_else(|| Error::Corrupt { what: "two runs with one identifier".to_owned() })
     }
 
-    /// Makes a run for whatever cause. Nothing when the schedule has made one for this interval before.
+    /// Makes a run for whatever cause. Nothing when there is one for the same interval or task already: see [`Origin`].
     pub(crate) async fn create(
         &self,
         dag: &Dag,
         params: &Params,
-        cause: RunCause,
+        origin: Origin,
         interval: Option<DataInterval>,
         now: Timestamp,
     ) -> Result<Option<RunId>> {
         let run = RunId::new();
         let dag = Arc::new(dag.clone());
-        let scope = scope(run, &dag, params, cause, interval, now);
-        let plan = Plan { run, dag, scope };
+        let scope = scope(run, &dag, params, origin.cause(), interval, now);
+        let plan = Plan { run, dag, cause: origin.cause(), scope };
         let params = params.to_json().to_string();
-        let made = self.writer.create(create::Create { plan, params, cause, interval, now }).await?;
+        let made = self.writer.create(create::Create { plan, params, origin, interval, now }).await?;
         Ok(made.then_some(run))
     }
 
-    /// Tells a run to stop: what has not begun is cancelled at once, attempts under way are told to end. Gives where it
-    /// stands; a run that has ended stays as it is.
+    /// Tells a run to stop, and the runs that its tasks have started: what has not begun is cancelled at once, attempts
+    /// under way are told to end. Gives where it stands; a run that has ended stays as it is.
     pub async fn cancel(&self, run: RunId, now: Timestamp) -> Result<RunState> {
         self.stop(self.plan(run).await?, Stop { error: None, now }).await
     }
 
     /// Tells a run to stop, for whatever reason.
     pub(crate) async fn stop(&self, plan: Arc<Plan>, stop: Stop) -> Result<RunState> {
-        self.writer.stop(plan, stop).await
+        let run = plan.run;
+        let Stop { error, now } = stop;
+        let state = self.writer.stop(plan, Stop { error: error.clone(), now }).await?;
+        for child in self.unfinished_children(run).await? {
+            let plan = self.plan(child).await?;
+            self.writer.stop(plan, Stop { error: error.clone(), now }).await?;
+        }
+        Ok(state)
+    }
+
+    /// Lets a run that has ended go on: it is queued again, with the chosen tasks waiting.
+    ///
+    /// # Errors
+    /// [`Error::RunNotFinished`], [`Error::NothingFailed`] and [`Error::TaskNotFound`]; then nothing has changed.
+    pub async fn reopen(&self, run: RunId, again: Again, now: Timestamp) -> Result<RunState> {
+        self.writer.reopen(self.plan(run).await?, reopen::Reopen { again, now }).await
     }
 
     /// What the transitions of a run need: the DAG that it started with and its parameters.
@@ -119,7 +143,7 @@ impl Store {
         let record = self.run(run).await?;
         let dag = self.dag(&record).await?;
         let scope = scope(run, &dag, &record.params, record.cause, record.interval, record.created_at);
-        Ok(Arc::new(Plan { run, dag, scope }))
+        Ok(Arc::new(Plan { run, dag, cause: record.cause, scope }))
     }
 
     /// Connections for questions.
@@ -164,21 +188,6 @@ fn scope(
     match interval {
         Some(interval) => scope.with_interval(&interval),
         None => scope,
-    }
-}
-
-/// Two processes may find the same old tables at the same moment: the one that comes second looks again.
-async fn migrate(pool: &AnyPool) -> Result<()> {
-    let mut tries = 0;
-    loop {
-        match MIGRATIONS.run(pool).await {
-            Ok(()) => return Ok(()),
-            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => {
-                tries += 1;
-                tokio::time::sleep(Duration::from_millis(50 * tries)).await;
-            }
-            Err(error) => return Err(Error::Migrate(error)),
-        }
     }
 }
 

@@ -58,22 +58,24 @@ impl Room {
         Ok(())
     }
 
-    /// Takes slots for a task; false when there are too few, and then for every later task of the pool as well. A task
-    /// that is heavier than its whole pool goes when nothing else uses the pool: it could never go otherwise.
-    pub(super) fn take(&mut self, pool: &str, slots: i64) -> bool {
+    /// Whether a pool has slots for a task; when it has too few, it has none for any later task either. A task that is
+    /// heavier than its whole pool goes when nothing else uses the pool: it could never go otherwise.
+    pub(super) fn has(&mut self, pool: &str, slots: i64) -> bool {
         if self.closed.iter().any(|closed| closed == pool) {
             return false;
         }
-        match self.free.get_mut(pool) {
-            Some(free) if free.slots >= slots || free.empty => {
-                *free = Free { slots: free.slots - slots, empty: false };
-                *self.taken.entry(pool.to_owned()).or_default() += slots;
-                true
-            }
-            _ => {
-                self.closed.push(pool.to_owned());
-                false
-            }
+        let has = self.free.get(pool).is_some_and(|free| free.slots >= slots || free.empty);
+        if !has {
+            self.closed.push(pool.to_owned());
+        }
+        has
+    }
+
+    /// Takes slots that the pool has.
+    pub(super) fn take(&mut self, pool: &str, slots: i64) {
+        if let Some(free) = self.free.get_mut(pool) {
+            *free = Free { slots: free.slots - slots, empty: false };
+            *self.taken.entry(pool.to_owned()).or_default() += slots;
         }
     }
 

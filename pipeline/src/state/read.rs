@@ -83,6 +83,19 @@ impl Store {
         Ok(rows.into_iter().filter_map(|(pid,)| u32::try_from(pid).ok()).collect())
     }
 
+    /// Runs with an attempt of this owner under way.
+    pub(crate) async fn runs_of_owner(&self, owner_key: &str) -> Result<Vec<RunId>> {
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "SELECT DISTINCT t.run_id FROM attempt a JOIN task_instance t ON t.id = a.task_instance_id
+             WHERE a.owner_key = $1 AND a.state = 'running'",
+        )
+        .bind(owner_key)
+        .fetch_all(self.pool())
+        .await
+        .map_err(reading)?;
+        rows.iter().map(|(id,)| read_id(id)).collect()
+    }
+
     /// Runs with an attempt whose lease has run out.
     pub(crate) async fn runs_with_lost_attempts(&self, now: Timestamp) -> Result<Vec<RunId>> {
         let rows: Vec<(String,)> = sqlx::query_as(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::{AnyConnection, Connection};
 
 use super::Store;
+use super::assets::subscribe;
 use super::create::keep_dag;
 use super::writer::read_id;
 use crate::clock::Timestamp;
@@ -53,6 +54,7 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(doing)?;
+        subscribe(&mut transaction, dag).await?;
         transaction.commit().await.map_err(doing)
     }
 
@@ -127,7 +129,8 @@ impl Store {
     /// Queued runs whose DAG allows more active ones, the oldest first.
     pub(crate) async fn startable_runs(&self, most: u32) -> Result<Vec<RunId>> {
         let sql = "SELECT run.id FROM run JOIN dag ON dag.name = run.dag
-                   WHERE run.state = 'queued' AND dag.active_runs < dag.max_active_runs ORDER BY run.id LIMIT $1";
+                   WHERE run.state = 'queued' AND (run.cause = 'backfill' OR dag.active_runs < dag.max_active_runs)
+                   ORDER BY run.id LIMIT $1";
         let mut connection = self.pool().acquire().await.map_err(|error| Error::database(DOING, error))?;
         run_ids(&mut connection, sql, i64::from(most)).await
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use platform::database::Engine;
+use serde_json::json;
 use sqlx::AnyConnection;
 
 use super::Plan;
@@ -11,9 +12,11 @@ use super::advance::advance;
 use super::claim::{ClaimRequest, Claimed, claim, next_ready};
 use super::ended::{Ended, record};
 use super::lost::release;
-use super::types::{Owner, RunState, TaskState};
+use super::types::{Owner, RunCause, RunState, TaskState};
 use crate::clock::Timestamp;
+use crate::dag::AlertEvent;
 use crate::error::{Error, Result};
+use crate::ids::AttemptId;
 
 const DOING: &str = "stepping a run";
 
@@ -52,12 +55,15 @@ pub(crate) enum Begin {
 }
 
 /// Which attempts of others are lost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LostRule {
     /// Those of dead processes of this host too, not only those whose lease ran out.
     pub(crate) take_over: bool,
     /// So many lost attempts in a row fail the instance.
     pub(crate) most_in_a_row: u32,
+    /// All attempts that the worker knows to be its own. Given after the database went away: it may have committed a
+    /// claim whose answer never came, and such attempts are lost too.
+    pub(crate) known: Option<Arc<Vec<AttemptId>>>,
 }
 
 /// What came of a step.
@@ -149,12 +155,12 @@ async fn run_step(
     request: &RunStep,
 ) -> Result<(RunDone, bool)> {
     let plan = request.plan.as_ref();
-    let (mut state, stopping) = lock(connection, engine, plan).await?;
+    let Locked { mut state, stopping, begun_before } = lock(connection, engine, plan).await?;
     let mut run = RunTransaction::new(connection, plan, now, stopping);
-    if state == RunState::Queued && run.begin(request.begin).await? {
+    if state == RunState::Queued && run.begin(request.begin, begun_before).await? {
         state = RunState::Running;
     }
-    if let Some(rule) = request.lost {
+    if let Some(rule) = &request.lost {
         release(&mut run, owner, rule).await?;
     }
     let mut counted = Vec::with_capacity(request.ended.len());
@@ -170,21 +176,30 @@ async fn run_step(
     Ok((RunDone { counted, changes, state }, went_on))
 }
 
-/// Where the run stands, and whether it was told to stop. On PostgreSQL its row is locked, so that the steps of one run
+/// A run as the transaction found it.
+pub(super) struct Locked {
+    pub(super) state: RunState,
+    /// It was told to stop.
+    pub(super) stopping: bool,
+    /// It has run, and goes on.
+    pub(super) begun_before: bool,
+}
+
+/// Where the run stands. On PostgreSQL its row is locked, so that the steps of one run
 /// come one after the other: two ends at once would each see the other task still running, and what needs both would
 /// wait for ever.
-pub(super) async fn lock(connection: &mut AnyConnection, engine: Engine, plan: &Plan) -> Result<(RunState, bool)> {
+pub(super) async fn lock(connection: &mut AnyConnection, engine: Engine, plan: &Plan) -> Result<Locked> {
     let sql = match engine {
-        Engine::Sqlite => "SELECT state, stop_at FROM run WHERE id = $1",
-        Engine::Postgres => "SELECT state, stop_at FROM run WHERE id = $1 FOR UPDATE",
+        Engine::Sqlite => "SELECT state, stop_at, started_at FROM run WHERE id = $1",
+        Engine::Postgres => "SELECT state, stop_at, started_at FROM run WHERE id = $1 FOR UPDATE",
     };
-    let found: Option<(String, Option<i64>)> = sqlx::query_as(sql)
+    let found: Option<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql)
         .bind(plan.run.to_string())
         .fetch_optional(connection)
         .await
         .map_err(|error| Error::database(DOING, error))?;
-    let (state, stop_at) = found.ok_or(Error::RunNotFound(plan.run))?;
-    Ok((RunState::read(&state)?, stop_at.is_some()))
+    let (state, stop_at, started_at) = found.ok_or(Error::RunNotFound(plan.run))?;
+    Ok(Locked { state: RunState::read(&state)?, stopping: stop_at.is_some(), begun_before: started_at.is_some() })
 }
 
 impl Settled {
@@ -213,10 +228,12 @@ impl<'a> RunTransaction<'a> {
     }
 
     /// Lets a queued run begin, and its first tasks go; false when it stays queued.
-    async fn begin(&mut self, begin: Begin) -> Result<bool> {
+    async fn begin(&mut self, begin: Begin, begun_before: bool) -> Result<bool> {
         let doing = |error| Error::database(DOING, error);
         let sql = match begin {
             Begin::No => return Ok(false),
+            // A backfill has a limit of its own, and makes no more runs than that.
+            _ if self.is_backfill() => "UPDATE dag SET name = name WHERE name = $1",
             Begin::IfAllowed => {
                 "UPDATE dag SET active_runs = active_runs + 1 WHERE name = $1 AND active_runs < max_active_runs"
             }
@@ -227,7 +244,8 @@ impl<'a> RunTransaction<'a> {
             return Ok(false);
         }
         sqlx::query(
-            "UPDATE run SET state = 'running', started_at = $1, timeout_at = $2 WHERE id = $3 AND state = 'queued'",
+            "UPDATE run SET state = 'running', started_at = COALESCE(started_at, $1), timeout_at = $2
+             WHERE id = $3 AND state = 'queued'",
         )
         .bind(self.now.millis())
         .bind(self.plan.dag.timeout.map(|timeout| self.now.plus(timeout).millis()))
@@ -235,6 +253,10 @@ impl<'a> RunTransaction<'a> {
         .execute(&mut *self.connection)
         .await
         .map_err(doing)?;
+        if begun_before {
+            self.go_on().await?;
+            return Ok(true);
+        }
         let first = self.plan.dag.tasks().iter().enumerate().filter(|(_, task)| task.may_go_first());
         self.settled.candidates.extend(first.map(|(position, _)| position));
         Ok(true)
@@ -267,18 +289,30 @@ impl<'a> RunTransaction<'a> {
         )
         .bind(state.as_str())
         .bind(failures)
-        .bind(error)
+        .bind(&error)
         .bind(self.now.millis())
         .bind(&run)
         .execute(&mut *self.connection)
         .await
         .map_err(doing)?;
-        sqlx::query("UPDATE dag SET active_runs = active_runs - 1 WHERE name = $1")
-            .bind(&self.plan.dag.name)
-            .execute(&mut *self.connection)
-            .await
-            .map_err(doing)?;
+        let event = if state == RunState::Failed { AlertEvent::Failure } else { AlertEvent::Success };
+        if state != RunState::Cancelled {
+            let failures = u64::try_from(failures).unwrap_or(0);
+            let fields = json!({ "state": state.as_str(), "failures": failures, "error": error });
+            self.alert(event, fields).await?;
+        }
+        if !self.is_backfill() {
+            sqlx::query("UPDATE dag SET active_runs = active_runs - 1 WHERE name = $1")
+                .bind(&self.plan.dag.name)
+                .execute(&mut *self.connection)
+                .await
+                .map_err(doing)?;
+        }
         Ok(state)
+    }
+
+    fn is_backfill(&self) -> bool {
+        self.plan.cause == RunCause::Backfill
     }
 
     /// How a run whose tasks have all ended has gone, and its first error.

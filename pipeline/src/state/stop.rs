@@ -4,7 +4,7 @@ use platform::database::Engine;
 use sqlx::AnyConnection;
 
 use super::Plan;
-use super::step::{RunTransaction, lock};
+use super::step::{Locked, RunTransaction, lock};
 use super::types::RunState;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub(super) async fn stop(
 ) -> Result<RunState> {
     let doing = |error| Error::database(DOING, error);
     let run = plan.run.to_string();
-    let (state, stopping) = lock(connection, engine, plan).await?;
+    let Locked { state, stopping, .. } = lock(connection, engine, plan).await?;
     if state.is_finished() || stopping {
         return Ok(state);
     }

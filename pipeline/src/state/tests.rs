@@ -72,7 +72,7 @@ impl World {
 
     async fn step(&self, owner: &Owner, free: usize, ended: Vec<Ended>, lost: Option<LostRule>) -> Stepped {
         let run = RunStep { plan: self.plan.clone(), begin: Begin::Now, lost, ended: Arc::new(ended) };
-        let claim = ClaimRequest { free, idle: true, run: Some(self.plan.run), queues: Vec::new() };
+        let claim = ClaimRequest { free, idle: true, run: Some(self.plan.run), queues: Vec::new(), offer: None };
         let step = Step { owner: owner.clone(), now: self.now, lease: LEASE, runs: vec![run], claim };
         let StepDone { mut runs, claimed, next_ready, .. } = self.store.step(step).await.unwrap();
         let RunDone { counted, changes, state } = runs.remove(0);
@@ -98,7 +98,7 @@ fn owner(name: &str) -> Owner {
 }
 
 fn rule(take_over: bool) -> LostRule {
-    LostRule { take_over, most_in_a_row: 5 }
+    LostRule { take_over, most_in_a_row: 5, known: None }
 }
 
 fn ok(claim: &Claimed, output: &str) -> Ended {
@@ -451,8 +451,14 @@ async fn random_histories_keep_the_invariants_and_end() {
             }
             let owner = name(who, &lives);
             let sent = ended.len();
-            let done =
-                world.step(&owner, random.below(4), ended, Some(LostRule { take_over: false, most_in_a_row: 4 })).await;
+            let done = world
+                .step(
+                    &owner,
+                    random.below(4),
+                    ended,
+                    Some(LostRule { take_over: false, most_in_a_row: 4, known: None }),
+                )
+                .await;
             fenced += done.counted[from_hand.min(sent)..].iter().filter(|counted| !**counted).count();
             lost += done.changes.iter().filter(|change| matches!(change, Change::Lost { .. })).count();
             in_hand.extend(done.claimed.into_iter().map(|claim| (who, claim)));

@@ -338,11 +338,11 @@ pub struct TaskSummary {
     pub finished_at: Option<Timestamp>,
 }
 
-fn name_in<T: PartialEq + Copy>(all: &[(T, &'static str)], value: T) -> &'static str {
+pub(super) fn name_in<T: PartialEq + Copy>(all: &[(T, &'static str)], value: T) -> &'static str {
     all.iter().find(|(other, _)| *other == value).map_or("", |(_, name)| name)
 }
 
-fn read_in<T: Copy>(all: &[(T, &'static str)], name: &str, what: &str) -> Result<T> {
+pub(super) fn read_in<T: Copy>(all: &[(T, &'static str)], name: &str, what: &str) -> Result<T> {
     all.iter()
         .find(|(_, known)| *known == name)
         .map(|(value, _)| *value)

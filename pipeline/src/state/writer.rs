@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Plan;
 use super::create::{Create, create};
+use super::reopen::{Reopen, reopen};
 use super::step::{Step, StepDone, step};
 use super::stop::{Stop, stop};
 use super::types::RunState;
@@ -30,6 +31,7 @@ enum Write {
     Create(Box<Create>, Reply<bool>),
     Step(Box<Step>, Reply<StepDone>),
     Stop(Arc<Plan>, Stop, Reply<RunState>),
+    Reopen(Arc<Plan>, Reopen, Reply<RunState>),
     Renew(String, Timestamp, Reply<Vec<AttemptId>>),
 }
 
@@ -37,6 +39,7 @@ enum Done {
     Create(bool),
     Step(StepDone),
     Stop(RunState),
+    Reopen(RunState),
     Renew(Vec<AttemptId>),
 }
 
@@ -78,9 +81,19 @@ impl Writer {
         self.send(Write::Stop(plan, stop, reply), answer).await
     }
 
+    pub(super) async fn reopen(&self, plan: Arc<Plan>, reopen: Reopen) -> Result<RunState> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Write::Reopen(plan, reopen, reply), answer).await
+    }
+
     /// Changes when there may be something to do.
     pub(super) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
+    }
+
+    /// Says that something was written beside the writer that others may have to act on.
+    pub(super) fn tell_others(&self) {
+        self.changed.send_modify(|count| *count += 1);
     }
 
     pub(super) async fn renew(&self, owner_key: String, until: Timestamp) -> Result<Vec<AttemptId>> {
@@ -126,6 +139,12 @@ async fn write(
                 write.answer(Err(error));
             }
         }
+        // The batch may have been written: to try parts of it again would write them twice.
+        Err(Error::DatabaseUnreachable { doing, reason }) => {
+            for write in batch {
+                write.answer(Err(Error::DatabaseUnreachable { doing, reason: reason.clone() }));
+            }
+        }
         Err(_) => {
             for write in batch {
                 let result = commit(database, connection, std::slice::from_ref(&write)).await;
@@ -142,7 +161,7 @@ impl Done {
         match self {
             Self::Create(made) => *made,
             Self::Step(done) => done.more || done.runs.iter().any(|run| run.state.is_finished()),
-            Self::Stop(_) => true,
+            Self::Stop(_) | Self::Reopen(_) => true,
             Self::Renew(_) => false,
         }
     }
@@ -154,10 +173,11 @@ impl Write {
         match (self, result) {
             (Self::Create(_, reply), Ok(Done::Create(made))) => drop(reply.send(Ok(made))),
             (Self::Stop(_, _, reply), Ok(Done::Stop(state))) => drop(reply.send(Ok(state))),
+            (Self::Reopen(_, _, reply), Ok(Done::Reopen(state))) => drop(reply.send(Ok(state))),
             (Self::Step(_, reply), Ok(Done::Step(done))) => drop(reply.send(Ok(done))),
             (Self::Renew(_, _, reply), Ok(Done::Renew(kept))) => drop(reply.send(Ok(kept))),
             (Self::Create(_, reply), Err(error)) => drop(reply.send(Err(error))),
-            (Self::Stop(_, _, reply), Err(error)) => drop(reply.send(Err(error))),
+            (Self::Stop(_, _, reply) | Self::Reopen(_, _, reply), Err(error)) => drop(reply.send(Err(error))),
             (Self::Step(_, reply), Err(error)) => drop(reply.send(Err(error))),
             (Self::Renew(_, _, reply), Err(error)) => drop(reply.send(Err(error))),
             // Dropping the reply tells the caller that the writer failed it.
@@ -199,6 +219,9 @@ async fn transaction(connection: &mut AnyConnection, database: &Database, batch:
             Write::Step(request, _) => Done::Step(step(&mut transaction, database.engine(), request).await?),
             Write::Stop(plan, request, _) => {
                 Done::Stop(stop(&mut transaction, database.engine(), plan, request).await?)
+            }
+            Write::Reopen(plan, request, _) => {
+                Done::Reopen(reopen(&mut transaction, database.engine(), plan, request).await?)
             }
             Write::Renew(owner, until, _) => Done::Renew(renew(&mut transaction, owner, *until).await?),
         });

@@ -2,7 +2,11 @@
 //! PostgreSQL.
 #![allow(clippy::unwrap_used)]
 
+mod again;
+mod alerts;
 mod api;
+mod assets;
+mod backfill;
 mod common;
 mod dag_files;
 mod dag_language;
@@ -11,6 +15,8 @@ mod findings;
 mod flow;
 mod full_disk;
 mod kill;
+mod nested;
+mod offers;
 mod races;
 mod robust;
 mod runs;

@@ -1,14 +1,26 @@
 //! The tests of `tests/it` that need a state database, on a real PostgreSQL server.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../it/again.rs"]
+mod again;
+#[path = "../it/alerts.rs"]
+mod alerts;
 #[path = "../it/api.rs"]
 mod api;
+#[path = "../it/assets.rs"]
+mod assets;
+#[path = "../it/backfill.rs"]
+mod backfill;
 #[path = "../it/common.rs"]
 mod common;
 #[path = "../it/flow.rs"]
 mod flow;
 #[path = "../it/kill.rs"]
 mod kill;
+#[path = "../it/nested.rs"]
+mod nested;
+#[path = "../it/offers.rs"]
+mod offers;
 #[path = "../it/races.rs"]
 mod races;
 #[path = "../it/robust.rs"]

@@ -222,6 +222,18 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "run.lease_seconds",
+        default: "30",
+        allowed: "a whole number from 1 to 3600",
+        help: "Tasks of a process that has not been heard of for so many seconds are given to others.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.run.lease_seconds = whole(text, 1..=3600)?;
+            Some(())
+        },
+    },
+    Key {
         name: "lake.url",
         default: "",
         allowed: "the path of a folder, s3://bucket/prefix, or nothing",

@@ -101,6 +101,8 @@ pub struct RunConfig {
     pub shard_size: usize,
     /// Tasks of one run at the same time.
     pub parallelism: usize,
+    /// Seconds without a heartbeat after which the tasks of a process are given to others.
+    pub lease_seconds: u64,
 }
 
 /// Where the tables are.

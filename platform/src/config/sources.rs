@@ -11,8 +11,10 @@ use crate::error::io_reason;
 use crate::names::did_you_mean;
 use crate::{Error, Result};
 
-/// `SAFARI_` variables that are no settings: where the settings file is, and the S3 server of the tests.
-const OTHER_VARIABLES: &[&str] = &["SAFARI_CONFIG", "SAFARI_WEED"];
+/// `SAFARI_` variables that are no settings: where the settings file is, and servers of the tests.
+const OTHER_VARIABLES: &[&str] = &["SAFARI_CONFIG", "SAFARI_WEED", "SAFARI_POSTGRES_BIN"];
+/// Variables that hold secrets of tasks.
+const SECRETS: &str = "SAFARI_SECRET_";
 
 /// A value that somebody set.
 pub(super) struct Given {
@@ -117,7 +119,11 @@ fn unknown(name: &str, source: &Source) -> Error {
 }
 
 fn check_unknown_variable(name: &str) -> Result<()> {
-    if !name.starts_with("SAFARI_") || OTHER_VARIABLES.contains(&name) || is_service_link(name) {
+    if !name.starts_with("SAFARI_")
+        || OTHER_VARIABLES.contains(&name)
+        || name.starts_with(SECRETS)
+        || is_service_link(name)
+    {
         return Ok(());
     }
     let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();

@@ -93,12 +93,13 @@ fn unknown_names_are_refused_with_the_nearest() {
 }
 
 #[test]
-fn variables_of_kubernetes_and_of_the_tests_are_let_pass() {
+fn secrets_and_variables_of_kubernetes_and_of_the_tests_are_let_pass() {
     let variables = [
         ("SAFARI_SERVICE_HOST", "10.0.0.1"),
         ("SAFARI_PORT", "tcp://10.0.0.1:80"),
         ("SAFARI_CONSOLE_PORT_80_TCP_ADDR", "10.0.0.1"),
         ("SAFARI_WEED", "/bin/weed"),
+        ("SAFARI_SECRET_TOKEN", "s3cret"),
     ];
     load(None, &variables, &[]).unwrap();
 }

@@ -1,0 +1,35 @@
+//! Brings the tables of the state database up to date. A migration that was released never changes: it is a new file.
+
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyPool, SqlSafeStr};
+
+use crate::error::{Error, Result};
+
+/// Version, what it is about, and its statements. Listed here and not found by `sqlx::migrate!`: that macro compiles
+/// the drivers of both databases a second time.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "state", include_str!("../../migrations/0001_state.sql"))];
+
+/// Two processes may find the same old tables at the same moment: the one that comes second looks again.
+pub(super) async fn run(pool: &AnyPool) -> Result<()> {
+    let migrator = migrator();
+    let mut tries = 0;
+    loop {
+        match migrator.run(pool).await {
+            Ok(()) => return Ok(()),
+            Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => {
+                tries += 1;
+                tokio::time::sleep(Duration::from_millis(50 * tries)).await;
+            }
+            Err(error) => return Err(Error::Migrate(error)),
+        }
+    }
+}
+
+fn migrator() -> Migrator {
+    let migration = |&(version, description, sql): &(i64, &'static str, &'static str)| {
+        Migration::new(version, description.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.iter().map(migration).collect())
+}
