@@ -14,6 +14,12 @@ pub(crate) enum Error {
     /// The detector refused.
     #[error(transparent)]
     Detector(#[from] detector::Error),
+    /// The orchestrator refused.
+    #[error(transparent)]
+    Pipeline(#[from] pipeline::Error),
+    /// The state database refused.
+    #[error(transparent)]
+    Platform(#[from] platform::Error),
     /// libtorch refused.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

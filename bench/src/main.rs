@@ -10,6 +10,7 @@ mod forward;
 mod job;
 mod machine;
 mod memory;
+mod orchestrator;
 mod peer;
 mod photographs;
 mod process;
@@ -62,6 +63,8 @@ enum Section {
     First,
     /// The networks themselves against the original files
     Forward,
+    /// DAGs of tasks that do nothing, beside Python orchestrators
+    Orchestrator,
     /// Write the measured tables into docs/benchmarks.md
     Table,
     /// The bare loop, as a process of its own
@@ -95,8 +98,10 @@ fn execute(args: Args) -> Result<()> {
             measure(&place, "forward", forward::run)?;
             measure(&place, "first", first::run)?;
             measure(&place, "job", job::run)?;
-            measure(&place, "memory", memory::run)
+            measure(&place, "memory", memory::run)?;
+            measure(&place, "orchestrator", orchestrator::run)
         }
+        Section::Orchestrator => measure(&place, "orchestrator", orchestrator::run),
         Section::Job => measure(&place, "job", job::run),
         Section::Memory => measure(&place, "memory", memory::run),
         Section::First => measure(&place, "first", first::run),

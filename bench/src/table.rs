@@ -11,7 +11,7 @@ const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
 /// Sections in the document's order.
-const SECTIONS: [&str; 4] = ["job", "memory", "first", "forward"];
+const SECTIONS: [&str; 5] = ["job", "memory", "first", "forward", "orchestrator"];
 
 const HEADER: [&str; 8] = ["what", "Safari", "against", "its number", "unit", "ratio", "goal", "met"];
 

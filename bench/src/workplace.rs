@@ -62,6 +62,20 @@ impl Workplace {
         command
     }
 
+    /// `safari run` of a DAG file.
+    pub(crate) fn run_dag(&self, file: &Path, home: &Path) -> Command {
+        let mut command = self.safari();
+        command.arg("--home").arg(home).arg("run").arg(file);
+        command
+    }
+
+    /// `safari server` with the project's DAGs, on any free port.
+    pub(crate) fn server(&self, home: &Path) -> Command {
+        let mut command = self.safari();
+        command.arg("--home").arg(home).args(["server", "--dags", "dags", "--listen", "127.0.0.1:0"]);
+        command
+    }
+
     /// The bare loop over `source`.
     pub(crate) fn bare_loop(&self, source: &Path) -> Command {
         let mut command = Command::new(&self.bench);

@@ -200,3 +200,5 @@ mod on_postgres;
 #[path = "tests.rs"]
 #[allow(clippy::duplicate_mod, reason = "two databases")]
 mod on_sqlite;
+#[cfg(test)]
+mod simulation;

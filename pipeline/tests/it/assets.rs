@@ -37,7 +37,7 @@ async fn all_of_and_any_of_start_one_run_for_what_was_updated() {
     let (one, two) = (Scheduler::new(store.clone(), Duration::ZERO), Scheduler::new(store.clone(), Duration::ZERO));
     let both = async || {
         let (a, b) = tokio::join!(one.pass(Timestamp::now()), two.pass(Timestamp::now()));
-        (a.unwrap(), b.unwrap())
+        a.and(b).unwrap();
     };
     both().await;
     assert!(waiting(&store).await.is_empty(), "nothing was updated yet");

@@ -34,7 +34,7 @@ async fn to_its_end(store: &Store, home: &std::path::Path, id: pipeline::ids::Ba
     for _ in 0..100 {
         let now = Timestamp::now();
         let (a, b) = tokio::join!(one.pass(now), two.pass(now));
-        (a.unwrap(), b.unwrap());
+        a.and(b).unwrap();
         let record = store.backfill_record(id).await.unwrap();
         most = most.max(record.active);
         if record.state == BackfillState::Ended {

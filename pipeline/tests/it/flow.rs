@@ -241,8 +241,7 @@ async fn secrets_reach_the_job_and_stay_out_of_the_state() {
 async fn settings_without_effect_yet_are_refused_not_ignored() {
     let home = tempfile::tempdir().unwrap();
     let runner = runner(home.path(), []).await;
-    let dag =
-        dag("dag: d\ncontinuous: {webhook: new}\ntasks:\n  a: {job: give, cache: true}\n");
+    let dag = dag("dag: d\ncontinuous: {webhook: new}\ntasks:\n  a: {job: give, cache: true}\n");
     let error = runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap_err().to_string();
     assert_eq!(
         error,

@@ -23,6 +23,9 @@ fn flaky(failures: usize) -> Arc<dyn pipeline::Job> {
     })
 }
 
+/// Whether the runs that tasks have started are as they should be.
+type Condition = dyn Fn(&[(RunState, RunId)]) -> bool;
+
 /// Runs that tasks have started, the oldest first.
 async fn children(store: &Store) -> Vec<(RunState, RunId)> {
     let runs = store.runs(100).await.unwrap();
@@ -104,7 +107,7 @@ async fn cancelling_reaches_the_runs_below_and_mistakes_end_the_task() {
         let dag = store.current_dag(name).await.unwrap();
         store.create_run(&dag, &dag.params(&[]).unwrap(), Timestamp::now()).await.unwrap()
     };
-    let until = async |what: &str, done: &dyn Fn(&[(RunState, RunId)]) -> bool| {
+    let until = async |what: &str, done: &Condition| {
         let began = std::time::Instant::now();
         while !done(&children(&store).await) {
             assert!(began.elapsed() < Duration::from_secs(30), "{what}: {:?}", children(&store).await);

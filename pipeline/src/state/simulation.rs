@@ -1,0 +1,430 @@
+//! A simulation: schedulers and workers over many runs, with a virtual clock and random faults, all from one seed.
+//!
+//! After every step the tables must hold what the module `state` promises. `SIMULATION_HISTORIES=5000` plays more
+//! histories than the test does, `SIMULATION_SEED=7` other ones.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use sqlx::any::AnyPoolOptions;
+
+use super::*;
+use crate::dag::{Decision, Upstream};
+use crate::scheduler::Scheduler;
+
+const LEASE: Duration = Duration::from_secs(30);
+const WORKERS: usize = 3;
+/// Steps after which faults end, and after which a history must have ended.
+const FAULTY: usize = 50;
+const PATIENCE: usize = 3000;
+const POOL_SLOTS: u32 = 3;
+
+/// What was done to the system and what came of it.
+#[derive(Debug, Default)]
+struct Counts {
+    histories: usize,
+    steps: usize,
+    runs: usize,
+    scheduled: usize,
+    deaths: usize,
+    outages: usize,
+    cancels: usize,
+    reopened: usize,
+    fenced: usize,
+    lost: usize,
+    ends: BTreeMap<&'static str, usize>,
+}
+
+struct Worker {
+    life: usize,
+    holds: Vec<Claimed>,
+    /// The answer to its last step was lost.
+    unsure: bool,
+    /// It sends no heartbeats.
+    frozen: bool,
+}
+
+struct World {
+    store: Store,
+    number: usize,
+    now: Timestamp,
+    dags: Vec<Arc<Dag>>,
+    workers: Vec<Worker>,
+    /// Claims of dead and fenced workers, whose answers come late.
+    stale: Vec<(String, Claimed)>,
+    /// Runs that were told to stop or let go on, in which tasks may be cancelled.
+    touched: BTreeSet<RunId>,
+    /// Runs that were looked at when they had ended: nothing changes in them.
+    settled: BTreeSet<RunId>,
+}
+
+#[tokio::test]
+async fn random_histories_of_many_runs_keep_every_promise() {
+    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let histories: usize = number("SIMULATION_HISTORIES", 60);
+    let mut random = Random(number("SIMULATION_SEED", 1) as u64 * 0x9e37_79b9 + 1);
+    let (began, mut counts) = (Instant::now(), Counts::default());
+    let mut home = tempfile::tempdir().unwrap();
+    let mut store = empty_store(home.path()).await;
+    for history in 0..histories {
+        // A database for some histories: their runs have ended, and cost nothing any more.
+        if history % 10 == 9 {
+            home = tempfile::tempdir().unwrap();
+            store = empty_store(home.path()).await;
+        }
+        World::new(store.clone(), history, &mut random).await.play(&mut random, &mut counts).await;
+        counts.histories += 1;
+    }
+    println!("{:.1} s: {counts:?}", began.elapsed().as_secs_f64());
+    assert!(counts.fenced > 10 && counts.lost > 10 && counts.outages > 10 && counts.scheduled > 10, "{counts:?}");
+    assert!(counts.cancels > 10 && counts.reopened > 10 && counts.ends.len() >= 3, "{counts:?}");
+}
+
+async fn empty_store(home: &std::path::Path) -> Store {
+    sqlx::any::install_default_drivers();
+    let pool = AnyPoolOptions::new()
+        .max_connections(3)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await?;
+                // Nothing here dies for real.
+                sqlx::query("PRAGMA synchronous = OFF").execute(connection).await.map(drop)
+            })
+        })
+        .connect(&format!("sqlite://{}/state.db?mode=rwc", home.display()))
+        .await
+        .unwrap();
+    let store = Store::open(Database::new(pool, platform::database::Engine::Sqlite)).await.unwrap();
+    store.set_pool("p", POOL_SLOTS).await.unwrap();
+    store
+}
+
+impl World {
+    async fn new(store: Store, number: usize, random: &mut Random) -> Self {
+        let now = Timestamp::from_millis(1_772_409_600_000);
+        let mut dags = Vec::new();
+        for one in 0..1 + random.below(3) {
+            let yaml = random_dag(random, &format!("h{number}_{one}"));
+            let dag = Dag::parse("test.yaml", &yaml).unwrap_or_else(|error| panic!("{error}\n{yaml}"));
+            store.register(&dag, now).await.unwrap();
+            for _ in 0..random.below(3) {
+                store.create_run(&dag, &dag.params(&[]).unwrap(), now).await.unwrap();
+            }
+            dags.push(Arc::new(dag));
+        }
+        let worker = || Worker { life: 0, holds: Vec::new(), unsure: false, frozen: false };
+        let workers = (0..WORKERS).map(|_| worker()).collect();
+        Self {
+            store,
+            number,
+            now,
+            dags,
+            workers,
+            stale: Vec::new(),
+            touched: BTreeSet::new(),
+            settled: BTreeSet::new(),
+        }
+    }
+
+    fn key(&self, who: usize) -> String {
+        format!("{}/{who}/{}", self.number, self.workers[who].life)
+    }
+
+    async fn play(mut self, random: &mut Random, counts: &mut Counts) {
+        for step in 0.. {
+            assert!(step < PATIENCE, "history {} does not end", self.number);
+            let faulty = step < FAULTY;
+            if step == FAULTY {
+                for dag in &self.dags {
+                    self.store.pause(&dag.name, true).await.unwrap();
+                }
+                self.workers.iter_mut().for_each(|worker| worker.frozen = false);
+            }
+            counts.steps += 1;
+            self.now = self.now.plus(Duration::from_secs(random.below(if faulty { 9 } else { 20 }) as u64));
+            if faulty && random.below(20) == 0 {
+                // The clock is set back, or ahead past every lease.
+                let ahead = random.below(2) == 0;
+                self.now = Timestamp::from_millis(self.now.millis() + if ahead { 90_000 } else { -4_000 });
+            }
+            match random.below(3) {
+                0 => self.schedule(random).await,
+                _ => self.work(random, faulty, counts).await,
+            }
+            if faulty {
+                self.disturb(random, counts).await;
+            }
+            for who in 0..WORKERS {
+                if !self.workers[who].frozen && random.below(10) > 0 {
+                    let kept = self.store.renew(&self.key(who), self.now, LEASE).await.unwrap();
+                    // What a living worker no longer owns it gives up; its answer comes late all the same.
+                    let key = self.key(who);
+                    let fenced = self.workers[who].holds.extract_if(.., |claim| !kept.contains(&claim.attempt));
+                    self.stale.extend(fenced.map(|claim| (key.clone(), claim)));
+                }
+            }
+            self.check().await;
+            if step > FAULTY && self.runs().await.iter().all(|run| run.state.is_finished()) {
+                break;
+            }
+        }
+        for run in self.runs().await {
+            counts.runs += 1;
+            counts.scheduled += usize::from(run.cause == RunCause::Schedule);
+            *counts.ends.entry(run.state.as_str()).or_default() += 1;
+        }
+        let used: i64 = self.store.pools().await.unwrap().iter().map(|(_, _, used)| i64::from(*used)).sum();
+        assert_eq!(used, 0, "all slots are back");
+    }
+
+    /// One scheduler looks, or two at once.
+    async fn schedule(&self, random: &mut Random) {
+        let (one, two) = (Scheduler::new(self.store.clone(), LEASE), Scheduler::new(self.store.clone(), LEASE));
+        if random.below(2) == 0 {
+            one.pass(self.now).await.unwrap();
+            return;
+        }
+        let (a, b) = tokio::join!(one.pass(self.now), two.pass(self.now));
+        a.and(b).unwrap();
+    }
+
+    /// One worker says what ended and claims more; the answer may be lost.
+    async fn work(&mut self, random: &mut Random, faulty: bool, counts: &mut Counts) {
+        let who = random.below(WORKERS);
+        let owner = Owner { host: "host".to_owned(), pid: 1, key: self.key(who) };
+        let mut ended = Vec::new();
+        for _ in 0..random.below(4) {
+            let Some(claim) = self.workers[who].holds.pop() else { break };
+            if random.below(5) == 0 {
+                self.stale.push((owner.key.clone(), claim.clone()));
+            }
+            ended.push(self.end(claim, random, faulty));
+        }
+        let from_hand = ended.len();
+        let late = self.stale.iter().position(|(key, _)| *key == owner.key).filter(|_| random.below(2) == 0);
+        if let Some(at) = late {
+            let (_, claim) = self.stale.swap_remove(at);
+            ended.push(self.end(claim, random, faulty));
+        }
+        let known = self.workers[who].unsure.then(|| {
+            let held = self.workers[who].holds.iter().chain(ended.iter().map(|end| &end.claim));
+            Arc::new(held.map(|claim| claim.attempt).collect::<Vec<_>>())
+        });
+        let mut by_run: BTreeMap<RunId, Vec<Ended>> = BTreeMap::new();
+        for end in &ended {
+            by_run.entry(end.claim.run).or_default().push(end.clone());
+        }
+        for run in self.store.runs_with_lost_attempts(self.now).await.unwrap() {
+            by_run.entry(run).or_default();
+        }
+        if known.is_some() {
+            for run in self.store.runs_of_owner(&owner.key).await.unwrap() {
+                by_run.entry(run).or_default();
+            }
+        }
+        let mut runs = Vec::new();
+        for (run, ended) in by_run {
+            let lost = Some(LostRule { take_over: false, most_in_a_row: 5, known: known.clone() });
+            runs.push(RunStep {
+                plan: self.store.plan(run).await.unwrap(),
+                begin: Begin::No,
+                lost,
+                ended: Arc::new(ended),
+            });
+        }
+        let idle = self.workers[who].holds.is_empty();
+        let claim = ClaimRequest { free: 1 + random.below(4), idle, ..ClaimRequest::default() };
+        let step = Step { owner, now: self.now, lease: LEASE, runs, claim };
+        let done = self.store.step(step).await.unwrap();
+        let worker = &mut self.workers[who];
+        if faulty && random.below(12) == 0 {
+            // The database went away after the commit: the worker knows of no claim, and says its ends again.
+            counts.outages += 1;
+            worker.unsure = true;
+            let key = self.key(who);
+            self.stale.extend(ended.into_iter().take(from_hand).map(|end| (key.clone(), end.claim)));
+            return;
+        }
+        worker.unsure = false;
+        worker.holds.extend(done.claimed);
+        counts.fenced += done.runs.iter().flat_map(|run| &run.counted).filter(|counted| !**counted).count();
+        let is_lost = |change: &&Change| matches!(change, Change::Lost { .. });
+        counts.lost += done.runs.iter().flat_map(|run| &run.changes).filter(is_lost).count();
+    }
+
+    fn end(&self, claim: Claimed, random: &mut Random, faulty: bool) -> Ended {
+        let soon = self.now.plus(Duration::from_secs(random.below(40) as u64));
+        let end = match random.below(if faulty { 10 } else { 30 }) {
+            0 => End::Failed { error: "no".to_owned(), retry_at: None },
+            1 => End::Failed { error: "no".to_owned(), retry_at: Some(soon) },
+            2 => End::Later { note: "not yet".to_owned(), at: soon },
+            3 => End::Interrupted,
+            _ => End::Succeeded { output: "[1, 2]".to_owned(), failures: 0, summary: String::new() },
+        };
+        Ended { claim, end, items: 0 }
+    }
+
+    /// Deaths, frozen workers, runs that are cancelled or let go on.
+    async fn disturb(&mut self, random: &mut Random, counts: &mut Counts) {
+        let who = random.below(WORKERS);
+        match random.below(24) {
+            0 | 1 => {
+                counts.deaths += 1;
+                let key = self.key(who);
+                let held = std::mem::take(&mut self.workers[who].holds);
+                self.stale.extend(held.into_iter().map(|claim| (key.clone(), claim)));
+                self.workers[who].life += 1;
+                self.workers[who].unsure = false;
+            }
+            2 => self.workers[who].frozen = !self.workers[who].frozen,
+            3 => {
+                let runs = self.runs().await;
+                if let Some(run) = runs.get(random.below(runs.len().max(1))) {
+                    counts.cancels += usize::from(!run.state.is_finished());
+                    self.touched.insert(run.id);
+                    self.store.cancel(run.id, self.now).await.unwrap();
+                }
+            }
+            4 | 5 => {
+                let runs = self.runs().await;
+                if let Some(run) = runs.iter().find(|run| run.state.is_finished()) {
+                    self.touched.insert(run.id);
+                    let task = self.store.dag(run).await.unwrap().tasks()[0].id.clone();
+                    let again = match random.below(2) {
+                        0 => Again::Failed,
+                        _ => Again::Task { task, downstream: random.below(2) == 0 },
+                    };
+                    // Nothing may have failed.
+                    counts.reopened += usize::from(self.store.reopen(run.id, again, self.now).await.is_ok());
+                    self.settled.remove(&run.id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn runs(&self) -> Vec<RunRecord> {
+        let runs = self.store.runs(200).await.unwrap();
+        runs.into_iter().filter(|run| self.dags.iter().any(|dag| dag.name == run.dag)).collect()
+    }
+
+    async fn check(&mut self) {
+        let runs = self.runs().await;
+        let (mut in_pool, mut intervals) = (0, BTreeSet::new());
+        for run in &runs {
+            if let (RunCause::Schedule, Some(interval)) = (run.cause, run.interval) {
+                assert!(intervals.insert((run.dag.clone(), interval.start)), "two runs for {interval}");
+            }
+            if self.settled.contains(&run.id) {
+                continue;
+            }
+            in_pool += self.check_run(run).await;
+            if run.state.is_finished() {
+                self.settled.insert(run.id);
+            }
+        }
+        for record in self.store.dags().await.unwrap() {
+            let Some(dag) = self.dags.iter().find(|dag| dag.name == record.name) else { continue };
+            let running =
+                runs.iter().filter(|run| run.dag == dag.name && run.state == RunState::Running).count() as u64;
+            assert_eq!(record.active_runs, running, "{}", dag.name);
+            assert!(running <= u64::from(dag.max_active_runs), "{}: {running} runs are active", dag.name);
+        }
+        let pools = self.store.pools().await.unwrap();
+        assert_eq!(pools, [("p".to_owned(), POOL_SLOTS, in_pool)]);
+        assert!(in_pool <= POOL_SLOTS, "{in_pool} slots are used");
+    }
+
+    /// Checks one run; gives the slots of the pool that its attempts hold.
+    async fn check_run(&self, run: &RunRecord) -> u32 {
+        let dag = self.store.dag(run).await.unwrap();
+        let instances = self.store.instances(run.id).await.unwrap();
+        let attempts = self.store.attempts(run.id).await.unwrap();
+        let whole =
+            |task: &str| instances.iter().find(|one| one.task == task && one.map_index.is_none()).unwrap().state;
+        let mut slots = 0;
+        for one in &instances {
+            let at =
+                format!("{} {}[{:?}] in {} ({})\n{}", run.dag, one.task, one.map_index, run.id, run.state, dag.yaml());
+            let running = attempts.iter().filter(|a| a.instance == one.id && a.state == AttemptState::Running);
+            let numbers: Vec<u32> = running.map(|attempt| attempt.number).collect();
+            let at_work = one.state == TaskState::Running && one.kind != InstanceKind::Map;
+            assert_eq!(numbers, vec![one.attempts; usize::from(at_work)], "one live attempt, the newest: {at}");
+            assert!(one.state.is_finished() || !run.state.is_finished(), "a run ended before its tasks: {at}");
+            let task = dag.task(&one.task).unwrap();
+            if at_work && task.pool == "p" {
+                slots += task.slots;
+            }
+            let needs: Vec<Upstream> = task.needs.iter().map(|need| upstream(whole(need))).collect();
+            let decision = task.trigger.decide(&needs);
+            let is_untouched = run.state == RunState::Running && !self.touched.contains(&run.id);
+            if is_untouched && one.map_index.is_none() {
+                let waits = one.state == TaskState::Waiting;
+                assert_eq!(
+                    waits,
+                    decision == Decision::Wait,
+                    "{:?} although its needs say {decision:?}: {at}",
+                    one.state
+                );
+                let went = !matches!(one.state, TaskState::Waiting | TaskState::Skipped | TaskState::UpstreamFailed);
+                assert_eq!(went, decision == Decision::Go, "{:?} although its needs say {decision:?}: {at}", one.state);
+            }
+        }
+        slots
+    }
+}
+
+fn upstream(state: TaskState) -> Upstream {
+    match state {
+        TaskState::Waiting | TaskState::Ready | TaskState::Running => Upstream::Pending,
+        TaskState::Succeeded => Upstream::Succeeded,
+        TaskState::Failed => Upstream::Failed,
+        TaskState::UpstreamFailed | TaskState::Cancelled => Upstream::UpstreamFailed,
+        TaskState::Skipped => Upstream::Skipped,
+    }
+}
+
+fn random_dag(random: &mut Random, name: &str) -> String {
+    let mut yaml = format!("dag: {name}\nmax_active_runs: {}\n", 1 + random.below(2));
+    if random.below(2) == 0 {
+        yaml.push_str(&format!(
+            "schedule: {{every: {}s, catch_up: {}}}\n",
+            60 + random.below(60),
+            random.below(2) == 0
+        ));
+    }
+    yaml.push_str("tasks:\n");
+    for task in 0..1 + random.below(5) {
+        let needs: Vec<String> = (0..task).filter(|_| random.below(2) == 0).map(|need| format!("t{need}")).collect();
+        let mut keys = vec!["job: x".to_owned(), format!("priority: {}", random.below(3))];
+        if !needs.is_empty() {
+            keys.push(format!("needs: [{}]", needs.join(", ")));
+            let rules = ["all_success", "all_done", "none_failed", "one_success", "one_failed"];
+            keys.push(format!("trigger: {}", rules[random.below(rules.len())]));
+        }
+        if random.below(4) == 0 {
+            keys.push(format!("map: '{{{{ range({}) | list }}}}'", random.below(4)));
+        }
+        if random.below(4) == 0 {
+            keys.push("parallelism: 1".to_owned());
+        }
+        if random.below(3) == 0 {
+            keys.push(format!("pool: p, slots: {}", 1 + random.below(2)));
+        }
+        yaml.push_str(&format!("  t{task}: {{{}}}\n", keys.join(", ")));
+    }
+    yaml
+}
+
+/// A small generator (xorshift).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, below: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % below as u64) as usize
+    }
+}
