@@ -207,7 +207,9 @@ impl Drop for Server {
 
 /// Looks for the program where [`Server::start`] says.
 fn find_weed() -> Result<PathBuf> {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Where the tests run, not where this was compiled: checkouts may share a folder of compiled crates.
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let repository = Path::new(&package).join("..");
     let named = std::env::var_os("SAFARI_WEED").filter(|path| !path.is_empty());
     find_in(named, &std::env::var_os("PATH").unwrap_or_default(), &repository)
 }

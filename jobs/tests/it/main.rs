@@ -6,5 +6,6 @@ mod common;
 mod http;
 mod runs;
 mod server;
+mod sql;
 mod stopping;
 mod wait;
