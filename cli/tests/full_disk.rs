@@ -20,7 +20,7 @@ echo "second ended with $?"
 
 #[test]
 fn a_full_disk_ends_the_run_clearly_and_it_goes_on_with_room() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap();
+    let root = Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap();
     for small in ["200k", "1m", "4m"] {
         let disk = tempfile::tempdir().unwrap();
         let mut command = Command::new("unshare");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
 }
 
 fn safari(home: &Path, args: &[&str]) -> Command {

@@ -136,7 +136,7 @@ fn contents(folder: &Path) -> BTreeMap<String, String> {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -10,7 +10,7 @@ use detector::media::{MediaType, SNIFF_BYTES};
 
 #[test]
 fn no_file_makes_the_decoder_panic() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("WORKSPACE_ROOT"));
     let limits = DecodeLimits { max_pixels: 1_000_000, max_bytes: 10_000_000 };
     let mut files = 0;
     for folder in ["fuzz/findings/decode", "e2e/assets/bad-media"] {

@@ -29,7 +29,7 @@ const TOLERANCE: f32 = 1e-2;
 
 #[test]
 fn boxes_and_scores_are_those_of_the_independent_reading() {
-    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared");
+    let shared = Path::new(env!("WORKSPACE_ROOT")).join("../shared");
     let Ok(text) = fs::read(shared.join("models/reference.json")) else {
         eprintln!("SKIPPED: {} is not there", shared.join("models/reference.json").display());
         return;

@@ -12,7 +12,7 @@ use serde_json::Value;
 const LARGEST: u64 = 45_000_000;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("model/wildlife")
+    Path::new(env!("WORKSPACE_ROOT")).join("detector/model/wildlife")
 }
 
 fn metrics() -> Value {
@@ -33,7 +33,7 @@ print(json.dumps({
 
 #[test]
 fn the_mlflow_client_reads_its_description() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv/bin/python");
+    let python = Path::new(env!("WORKSPACE_ROOT")).join(".venv/bin/python");
     assert!(python.exists(), "the MLflow client is missing; run scripts/setup --test");
     let output = Command::new(python).args(["-c", READ]).arg(folder()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

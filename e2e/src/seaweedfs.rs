@@ -207,11 +207,8 @@ impl Drop for Server {
 
 /// Looks for the program where [`Server::start`] says.
 fn find_weed() -> Result<PathBuf> {
-    // Where the tests run, not where this was compiled: checkouts may share a folder of compiled crates.
-    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
-    let repository = Path::new(&package).join("..");
     let named = std::env::var_os("SAFARI_WEED").filter(|path| !path.is_empty());
-    find_in(named, &std::env::var_os("PATH").unwrap_or_default(), &repository)
+    find_in(named, &std::env::var_os("PATH").unwrap_or_default(), Path::new(env!("WORKSPACE_ROOT")))
 }
 
 fn find_in(named: Option<OsString>, path: &OsStr, repository: &Path) -> Result<PathBuf> {

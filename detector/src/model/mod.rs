@@ -131,7 +131,7 @@ pub fn locate(configured: Option<&Path>) -> Result<PathBuf> {
     let beside = std::env::current_exe()
         .ok()
         .and_then(|program| Some(program.parent()?.parent()?.join("share/safari/model/wildlife")));
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("model/wildlife");
+    let source = Path::new(env!("WORKSPACE_ROOT")).join("detector/model/wildlife");
     beside.into_iter().chain([source.clone()]).find(|folder| folder.join(SETTINGS_FILE).exists()).ok_or_else(|| {
         Error::ModelFolder {
             path: source,

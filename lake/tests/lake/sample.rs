@@ -12,7 +12,7 @@ pub const MODEL: &str = "wildlife-1";
 
 /// The folder of the whole repository.
 pub fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+    PathBuf::from(env!("WORKSPACE_ROOT"))
 }
 
 pub fn at(text: &str) -> DateTime<Utc> {

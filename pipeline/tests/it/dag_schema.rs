@@ -41,7 +41,7 @@ fn to_json(yaml: &str) -> Value {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
 }
 
 fn root_file(path: &str) -> String {

@@ -7,7 +7,7 @@ use pipeline::Dag;
 
 #[test]
 fn no_text_makes_the_parser_panic() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/findings/dag");
+    let folder = Path::new(env!("WORKSPACE_ROOT")).join("fuzz/findings/dag");
     let mut files = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
