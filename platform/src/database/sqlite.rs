@@ -1,6 +1,7 @@
 //! Pools on a SQLite file.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection};
@@ -18,6 +19,13 @@ const SETTINGS: [&str; 4] = [
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
 ];
+
+/// As long as SQLite's own, `busy_timeout`.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Result codes: <https://sqlite.org/rescode.html>.
+const BUSY: u32 = 5;
+const LOCKED: u32 = 6;
 
 /// Readers run beside one writer in WAL mode; more connections than this only wait for one another.
 const MAX_CONNECTIONS: u32 = 8;
@@ -43,22 +51,35 @@ pub async fn open_sqlite(path: &Path) -> Result<Database> {
     // First without a pool, which tries again until its patience ends and then no longer knows what was wrong.
     let mut first = AnyConnection::connect(&url).await.map_err(|error| explain(path, &error))?;
     prepare(&mut first).await.map_err(|error| explain(path, &error))?;
-    first.close().await.map_err(|error| explain(path, &error))?;
     let pool = AnyPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .after_connect(|connection, _| Box::pin(prepare(connection)))
         .connect(&url)
         .await
         .map_err(|error| explain(path, &error))?;
+    // Closed only now: the last connection to be closed clears the journal away.
+    first.close().await.map_err(|error| explain(path, &error))?;
     check_journal(path, &pool).await?;
     Ok(Database::new(pool, Engine::Sqlite))
 }
 
 async fn prepare(connection: &mut AnyConnection) -> sqlx::Result<()> {
+    let began = Instant::now();
     for setting in SETTINGS {
-        sqlx::query(setting).execute(&mut *connection).await?;
+        // SQLite itself does not wait when the journal changes, nor when another process clears its own away.
+        while let Err(error) = sqlx::query(setting).execute(&mut *connection).await {
+            if !is_busy(&error) || began.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
     Ok(())
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let sqlx::Error::Database(failure) = error else { return false };
+    failure.code().and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, BUSY | LOCKED))
 }
 
 /// The URL of a database file, which need not exist yet.
@@ -90,8 +111,6 @@ pub fn explain(path: &Path, error: &sqlx::Error) -> Error {
 
 /// SQLite's primary result codes are the low byte of the extended ones: <https://sqlite.org/rescode.html>.
 fn from_sqlite_code(path: &Path, code: u32, reason: String) -> Error {
-    const BUSY: u32 = 5;
-    const LOCKED: u32 = 6;
     const READONLY: u32 = 8;
     const IO: u32 = 10;
     const CORRUPT: u32 = 11;
@@ -172,6 +191,21 @@ mod tests {
         let opens = (0..12).map(|_| open_sqlite(&path));
         for opened in futures::future::join_all(opens).await {
             opened.unwrap();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn opening_and_closing_at_once_never_meets_a_lock() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("state.db");
+            let opens = (0..6).map(|_| {
+                let path = path.clone();
+                tokio::spawn(async move { open_sqlite(&path).await.unwrap().pool().close().await })
+            });
+            for opened in futures::future::join_all(opens).await {
+                opened.unwrap();
+            }
         }
     }
 
