@@ -8,7 +8,7 @@ use crate::Services;
 use super::settings::Settings;
 use super::{Answer, Failure};
 
-/// Asks the lake; one row more than are wanted tells that there are too many.
+/// Asks the lake.
 pub(super) async fn ask(services: &Services, settings: &Settings) -> Result<Answer, Failure> {
     if !settings.gives_rows() {
         return Err(Failure::Lasting(
@@ -16,7 +16,7 @@ pub(super) async fn ask(services: &Services, settings: &Settings) -> Result<Answ
         ));
     }
     let lake = services.lake().await.map_err(|error| Failure::Passing(error.to_string()))?;
-    let limited = format!("SELECT * FROM ({}) AS answer LIMIT {}", settings.query, settings.max_rows.saturating_add(1));
+    let limited = format!("SELECT * FROM ({}) AS answer LIMIT {}", settings.query, settings.limit);
     let rows = lake.sql(&limited).await.map_err(|error| Failure::Lasting(error.to_string()))?;
     let mut lines = Vec::new();
     lake::format::write(rows, OutputFormat::Json, &mut lines).await.map_err(|e| Failure::Lasting(e.to_string()))?;

@@ -5,7 +5,6 @@ mod server;
 mod settings;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pipeline::{Job, JobContext, JobError, JobOutput};
@@ -16,7 +15,7 @@ use crate::mask::Masker;
 use crate::text;
 use crate::with::Templates;
 
-use settings::{Settings, Target};
+use settings::{Asker, Settings, Target};
 
 /// The job kind `sql`. Output: `{"rows": [{column: value}], "count": 1}`, or `{"rows_affected": 1}` for a statement that
 /// gives no rows.
@@ -59,8 +58,12 @@ impl SqlJob {
     }
 
     async fn attempt(&self, context: &JobContext, with: &Value) -> Result<JobOutput, JobError> {
-        let settings = Settings::read(with, &settings::SQL_KEYS, Templates::Rendered).map_err(JobError::permanent)?;
+        let settings = Settings::read(with, Asker::Sql, Templates::Rendered).map_err(JobError::permanent)?;
         match ask(&self.services, context, &settings).await? {
+            Answer::Rows(rows) if rows.len() >= settings.limit => Err(JobError::permanent(format!(
+                "the query gave more than {} rows; add a LIMIT, or raise `max_rows`",
+                settings.limit - 1
+            ))),
             Answer::Rows(rows) => {
                 let summary = format!("{} rows", rows.len());
                 let value = json!({ "count": rows.len(), "rows": rows });
@@ -81,7 +84,7 @@ impl WaitForSqlJob {
     }
 
     async fn attempt(&self, context: &JobContext, with: &Value) -> Result<JobOutput, JobError> {
-        let settings = Settings::read(with, &settings::WAIT_KEYS, Templates::Rendered).map_err(JobError::permanent)?;
+        let settings = Settings::read(with, Asker::Sensor, Templates::Rendered).map_err(JobError::permanent)?;
         let not_yet = |reason: &str| JobError::not_yet(format!("waiting for a query: {reason}"), settings.interval);
         let rows = match ask(&self.services, context, &settings).await {
             Ok(Answer::Rows(rows)) => rows,
@@ -105,7 +108,7 @@ impl Job for SqlJob {
     }
 
     fn check(&self, with: &Value) -> Result<(), String> {
-        Settings::read(with, &settings::SQL_KEYS, Templates::Unrendered).map(drop)
+        Settings::read(with, Asker::Sql, Templates::Unrendered).map(drop)
     }
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
@@ -121,7 +124,7 @@ impl Job for WaitForSqlJob {
     }
 
     fn check(&self, with: &Value) -> Result<(), String> {
-        Settings::read(with, &settings::WAIT_KEYS, Templates::Unrendered).map(drop)
+        Settings::read(with, Asker::Sensor, Templates::Unrendered).map(drop)
     }
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
@@ -144,10 +147,6 @@ async fn ask(services: &Services, context: &JobContext, settings: &Settings) -> 
         answer = tokio::time::timeout(settings.timeout, work) => answer,
     };
     match answer {
-        Ok(Ok(Answer::Rows(rows))) if rows.len() > settings.max_rows => Err(JobError::permanent(format!(
-            "the query gave more than {} rows; add a LIMIT, or raise `max_rows`",
-            settings.max_rows
-        ))),
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(Failure::Passing(reason))) => Err(JobError::transient(reason)),
         Ok(Err(Failure::Lasting(reason))) => Err(JobError::permanent(reason)),
@@ -165,6 +164,3 @@ fn is_true(row: &Value) -> bool {
         Some(_) => true,
     }
 }
-
-/// How often a sensor asks again when its task does not say.
-const INTERVAL: Duration = Duration::from_secs(30);

@@ -22,7 +22,7 @@ pub(super) async fn ask(url: &Url, settings: &Settings) -> Result<Answer, Failur
 async fn statement(url: &Url, settings: &Settings, connection: &mut AnyConnection) -> Result<Answer, Failure> {
     let failed = |error: sqlx::Error| failure(url, &error);
     let is_sqlite = url.scheme() == "sqlite";
-    let limit = settings.max_rows.saturating_add(1);
+    let limit = settings.limit;
     if !settings.gives_rows() {
         let done = bound(settings.query.clone(), settings).execute(connection).await.map_err(failed)?;
         return Ok(Answer::Changed(done.rows_affected()));

@@ -7,15 +7,22 @@ use url::Url;
 
 use crate::with::{Keys, Templates, wrong};
 
-use super::INTERVAL;
-
-/// Keys of `sql`.
-pub(super) const SQL_KEYS: [&str; 5] = ["query", "database", "parameters", "timeout", "max_rows"];
-/// Keys of `wait_for_sql`.
-pub(super) const WAIT_KEYS: [&str; 5] = ["query", "database", "parameters", "timeout", "interval"];
+const SQL_KEYS: [&str; 5] = ["query", "database", "parameters", "timeout", "max_rows"];
+const WAIT_KEYS: [&str; 5] = ["query", "database", "parameters", "timeout", "interval"];
 
 const TIMEOUT: Duration = Duration::from_secs(300);
 const MAX_ROWS: u64 = 1000;
+/// How often a sensor asks again when its task does not say.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// The job kind that asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asker {
+    /// `sql` wants all rows.
+    Sql,
+    /// `wait_for_sql` looks at the first row.
+    Sensor,
+}
 
 /// What to ask of whom.
 #[derive(Debug)]
@@ -25,7 +32,8 @@ pub(super) struct Settings {
     /// Values of `$1`, `$2`, …: texts, numbers, booleans and null.
     pub(super) parameters: Vec<Value>,
     pub(super) timeout: Duration,
-    pub(super) max_rows: usize,
+    /// Most rows to fetch.
+    pub(super) limit: usize,
     pub(super) interval: Duration,
 }
 
@@ -40,7 +48,11 @@ pub(super) enum Target {
 
 impl Settings {
     /// Reads `with`; values that are templates still are left out.
-    pub(super) fn read(with: &Value, known: &[&str], templates: Templates) -> Result<Self, String> {
+    pub(super) fn read(with: &Value, asker: Asker, templates: Templates) -> Result<Self, String> {
+        let known = match asker {
+            Asker::Sql => &SQL_KEYS,
+            Asker::Sensor => &WAIT_KEYS,
+        };
         let keys = Keys::new(with, known, templates)?;
         keys.require("query")?;
         let query = keys.filled_text("query")?.unwrap_or_default().trim().trim_end_matches(';').trim_end().to_owned();
@@ -49,6 +61,15 @@ impl Settings {
             None => Target::Lake,
         };
         let parameters = parameters(&keys)?;
+        let limit = match asker {
+            // One row more than are wanted tells that there are too many.
+            Asker::Sql => keys.number("max_rows", MAX_ROWS)?.saturating_add(1),
+            Asker::Sensor => 1,
+        };
+        let interval = match asker {
+            Asker::Sql => INTERVAL,
+            Asker::Sensor => keys.positive_duration("interval", INTERVAL)?,
+        };
         if !keys.has("database") && !parameters.is_empty() {
             return Err(
                 "`parameters` belong to a `database`; for the tables of the lake put values into `query`".to_owned()
@@ -59,13 +80,8 @@ impl Settings {
             target,
             parameters,
             timeout: keys.positive_duration("timeout", TIMEOUT)?,
-            max_rows: usize::try_from(if known.contains(&"max_rows") { keys.number("max_rows", MAX_ROWS)? } else { 1 })
-                .unwrap_or(usize::MAX),
-            interval: if known.contains(&"interval") {
-                keys.positive_duration("interval", INTERVAL)?
-            } else {
-                INTERVAL
-            },
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            interval,
         })
     }
 

@@ -46,6 +46,40 @@ async fn statements_change_and_ask_a_database_with_parameters() {
 }
 
 #[tokio::test]
+async fn postgresql_is_asked_and_changed_in_its_own_types() {
+    let home = tempfile::tempdir().unwrap();
+    let server = e2e::postgres::Server::start().await.unwrap();
+    let url = server.database().await.unwrap();
+    let (services, masker) = (services(home.path()), Masker::new([]));
+    let job = SqlJob::new(services.clone(), masker.clone());
+    let ask = async |query: &str, parameters: Value| {
+        run(&job, home.path(), json!({"database": url, "query": query, "parameters": parameters})).await
+    };
+    ask("CREATE TABLE night (run TEXT PRIMARY KEY, animals BIGINT, at TIMESTAMPTZ, tags TEXT[])", json!([]))
+        .await
+        .unwrap();
+    let insert = "INSERT INTO night VALUES ($1, $2, '2026-03-01T22:00:00Z', '{a,b}'), ('other', NULL, NULL, NULL)";
+    let made = ask(insert, json!(["it's; --", 7])).await.unwrap();
+    assert_eq!(made.value, json!({"rows_affected": 2}));
+    let query = "SELECT run, animals, at AT TIME ZONE 'UTC' AS at, tags FROM night ORDER BY animals";
+    let found = ask(query, json!([])).await.unwrap();
+    let first = json!({"run": "it's; --", "animals": 7, "at": "2026-03-01T22:00:00", "tags": ["a", "b"]});
+    let other = json!({"run": "other", "animals": null, "at": null, "tags": null});
+    assert_eq!(found.value, json!({"count": 2, "rows": [first, other]}));
+    let wrong = ask("SELECT * FROM nights", json!([])).await.unwrap_err();
+    assert_eq!((wrong.retry, wrong.message.contains("\"nights\" does not exist")), (Retry::No, true), "{wrong}");
+
+    let sensor = WaitForSqlJob::new(services, masker);
+    let with =
+        json!({"database": url, "query": "SELECT animals > $1, run FROM night WHERE animals > 0", "parameters": [8]});
+    let waiting = run(&sensor, home.path(), with.clone()).await.unwrap_err();
+    assert!(matches!(waiting.retry, Retry::Later(_)), "{waiting}");
+    ask("UPDATE night SET animals = 9", json!([])).await.unwrap();
+    let output = run(&sensor, home.path(), with).await.unwrap();
+    assert_eq!(output.value["?column?"], true);
+}
+
+#[tokio::test]
 async fn a_server_that_is_away_may_come_back_and_no_password_is_told() {
     let home = tempfile::tempdir().unwrap();
     let services = services(home.path());
@@ -67,6 +101,7 @@ async fn a_sensor_waits_until_the_first_column_is_true() {
         ("SELECT NULL AS ready", false),
         ("SELECT 1 AS ready WHERE 1 = 2", false),
         ("SELECT 3 AS ready, 'x' AS note", true),
+        ("SELECT 3 AS ready, 'x' AS note UNION ALL SELECT 4, 'y'", true),
     ] {
         let with = json!({"database": url, "query": query, "interval": "1m"});
         match run(&job, home.path(), with).await {
