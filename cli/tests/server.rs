@@ -23,13 +23,7 @@ fn a_server_does_what_is_triggered_and_drains_on_sigterm() {
     std::fs::create_dir_all(&photos).unwrap();
     std::fs::copy(root().join("dags/detect.yaml"), dags.join("detect.yaml")).unwrap();
     std::fs::copy(root().join("data-samples/farmyard/cow.jpg"), photos.join("cow.jpg")).unwrap();
-    let mut command = safari(home.path());
-    command
-        .args(["server", "--listen", "127.0.0.1:0", "--dags"])
-        .arg(&dags)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut server = Server(command.spawn().unwrap());
+    let mut server = serve(home.path(), &dags);
 
     wait_until("the dag is read", || said(home.path(), &["dag", "list"]).contains("detect"));
     let source = format!("source={}", photos.display());
@@ -44,29 +38,82 @@ fn a_server_does_what_is_triggered_and_drains_on_sigterm() {
     said(home.path(), &["dag", "pause", "detect"]);
     assert!(said(home.path(), &["dag", "list"]).contains("paused"));
 
-    let pid = server.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    let status = server.0.wait().unwrap();
-    assert!(status.success(), "{status}");
+    terminate(&mut server);
+}
+
+#[test]
+fn runs_go_on_the_past_is_run_and_assets_start_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let dags = home.path().join("dags");
+    std::fs::create_dir_all(&dags).unwrap();
+    let ready = home.path().join("ready");
+    let shaky = format!(
+        "dag: shaky\ntasks:\n  first: {{job: command, with: {{command: [echo, '{{\"n\": 1}}']}}}}\n  \
+         second: {{job: command, needs: [first], with: {{command: [test, -e, '{}']}}}}\n",
+        ready.display()
+    );
+    std::fs::write(dags.join("shaky.yaml"), shaky).unwrap();
+    let nightly = "dag: nightly\nschedule: '0 4 * * *'\ntasks:\n  a: {job: command, with: {command: ['true']}}\n";
+    std::fs::write(dags.join("nightly.yaml"), nightly).unwrap();
+    let follower =
+        "dag: follower\nschedule: {assets: [cameras]}\ntasks:\n  a: {job: command, with: {command: ['true']}}\n";
+    std::fs::write(dags.join("follower.yaml"), follower).unwrap();
+    let mut server = serve(home.path(), &dags);
+    let safari = |args: &[&str]| said(home.path(), args).trim().to_owned();
+    wait_until("the dags are read", || said(home.path(), &["dag", "list"]).matches("\n").count() > 3);
+
+    let run = safari(&["trigger", "shaky"]);
+    wait_until("the run fails", || safari(&["run", "show", &run]).contains("failed, manual"));
+    std::fs::write(&ready, "").unwrap();
+    safari(&["run", "resume", &run]);
+    wait_until("the run goes on", || safari(&["run", "show", &run]).contains("succeeded, manual"));
+    let told = safari(&["task", "clear", &run, "first", "--only"]);
+    assert!(told.ends_with("is queued again: first"), "{told}");
+    wait_until("the task is done again", || safari(&["run", "show", &run]).contains("succeeded, manual"));
+
+    let backfill = safari(&["backfill", "nightly", "--from", "2026-03-01", "--to", "2026-03-05", "--max-active", "1"]);
+    let done =
+        || safari(&["backfill", "list"]).lines().any(|line| line.starts_with(&backfill) && line.contains("ended"));
+    wait_until("the past is run", done);
+    let nights = || safari(&["run", "list"]).lines().filter(|line| line.contains("nightly")).count();
+    assert_eq!(nights(), 3, "{}", safari(&["run", "list"]));
+
+    safari(&["asset", "update", "cameras"]);
+    wait_until("the follower runs", || {
+        safari(&["run", "list"]).lines().any(|line| line.contains("follower") && line.contains("succeeded"))
+    });
+    assert!(safari(&["asset", "list"]).contains("cameras"));
+
+    std::fs::remove_file(&ready).unwrap();
+    let run = safari(&["trigger", "shaky"]);
+    wait_until("the run fails", || safari(&["run", "show", &run]).contains("failed, manual"));
+    terminate(&mut server);
+    std::fs::write(&ready, "").unwrap();
+    let output = safari_command(home.path()).args(["run", "resume", "--here", &run]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(safari(&["run", "show", &run]).contains("succeeded, manual"));
 }
 
 #[test]
 fn mistakes_are_told_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
-    let output = safari(home.path()).args(["trigger", "nothing"]).output().unwrap();
+    let output = safari_command(home.path()).args(["trigger", "nothing"]).output().unwrap();
     assert_error(&output, "no dag named `nothing` is known");
-    let output =
-        safari(home.path()).args(["server", "--listen", "127.0.0.1:0", "--dags", "/no/such/folder"]).output().unwrap();
+    let output = safari_command(home.path())
+        .args(["server", "--listen", "127.0.0.1:0", "--dags", "/no/such/folder"])
+        .output()
+        .unwrap();
     assert_error(&output, "/no/such/folder: there is no such folder");
-    let output = safari(home.path()).args(["server", "--listen", "0.0.0.0:0"]).output().unwrap();
+    let output = safari_command(home.path()).args(["server", "--listen", "0.0.0.0:0"]).output().unwrap();
     assert_error(&output, "can be reached from other machines");
-    let output = safari(home.path()).args(["run", "show", "019a0000-0000-7000-8000-000000000000"]).output().unwrap();
+    let output =
+        safari_command(home.path()).args(["run", "show", "019a0000-0000-7000-8000-000000000000"]).output().unwrap();
     assert_error(&output, "list the runs to find its id");
 
     let file = home.path().join("bad.yaml");
     std::fs::write(&file, "dag: bad\ntasks:\n  a: {job: ingets, needs: [b]}\n").unwrap();
     let good = root().join("dags/detect.yaml");
-    let output = safari(home.path()).args(["dag", "check"]).args([&file, &good]).output().unwrap();
+    let output = safari_command(home.path()).args(["dag", "check"]).args([&file, &good]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(told.contains("bad.yaml:3:") && told.contains('b'), "{told}");
@@ -82,6 +129,21 @@ fn the_schema_is_json_and_a_dag_is_drawn() {
     assert!(drawn.starts_with("flowchart") && drawn.contains("ingest") && drawn.contains("-->"), "{drawn}");
 }
 
+/// A server that reads a folder of DAG files.
+fn serve(home: &Path, dags: &Path) -> Server {
+    let mut command = safari_command(home);
+    command.args(["server", "--listen", "127.0.0.1:0", "--dags"]).arg(dags);
+    Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+/// Asks it to end, which it does well.
+fn terminate(server: &mut Server) {
+    let pid = server.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let status = server.0.wait().unwrap();
+    assert!(status.success(), "{status}");
+}
+
 fn assert_error(output: &Output, words: &str) {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
@@ -90,12 +152,12 @@ fn assert_error(output: &Output, words: &str) {
 
 /// What a command that must succeed prints.
 fn said(home: &Path, args: &[&str]) -> String {
-    let output = safari(home).args(args).output().unwrap();
+    let output = safari_command(home).args(args).output().unwrap();
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn safari(home: &Path) -> Command {
+fn safari_command(home: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_safari"));
     command.arg("--home").arg(home.join("home")).current_dir(root());
     command
@@ -110,5 +172,5 @@ fn wait_until(what: &str, done: impl Fn() -> bool) {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::body::read;
 use super::problem::Problem;
 use super::views::BackfillView;
 use crate::clock::Timestamp;
@@ -64,8 +65,7 @@ pub(super) async fn start(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<BackfillView>), Problem> {
-    let new: NewRange = serde_json::from_slice(&body)
-        .map_err(|error| Problem::bad_request(format!("the body is not as it should be: {error}")))?;
+    let new: NewRange = read(&body)?;
     if new.to <= new.from {
         return Err(Problem::bad_request("`to` is not after `from`"));
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::body::read;
 use super::problem::Problem;
 use super::views::{DagView, RunView};
 use crate::clock::Timestamp;
@@ -20,7 +21,7 @@ pub(super) struct Dags {
 }
 
 /// A run to be made.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewRun {
     /// Parameters by name; what is left out has its default.
@@ -35,7 +36,7 @@ pub(super) async fn list(State(store): State<Store>) -> Result<Json<Dags>, Probl
     Ok(Json(Dags { dags }))
 }
 
-/// Makes a run; a server begins it when it is its turn.
+/// Makes a run; a server begins it when it is its turn. An empty body asks for all defaults.
 #[utoipa::path(
     post, path = "/api/v1/dags/{name}/runs", params(("name" = String, Path, description = "name of the DAG")),
     request_body = NewRun, responses((status = 201, body = RunView), (status = "default", body = Problem))
@@ -45,7 +46,7 @@ pub(super) async fn start(
     Path(name): Path<String>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<RunView>), Problem> {
-    let new = read(&body)?;
+    let new: NewRun = read(&body)?;
     let dag = store.current_dag(&name).await?;
     let params = dag.params_from_json(new.params)?;
     let run = store.create_run(&dag, &params, Timestamp::now()).await?;
@@ -70,13 +71,4 @@ pub(super) async fn pause(State(store): State<Store>, Path(name): Path<String>) 
 pub(super) async fn resume(State(store): State<Store>, Path(name): Path<String>) -> Result<StatusCode, Problem> {
     store.pause(&name, false).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// An empty body asks for a run with all defaults.
-fn read(body: &[u8]) -> Result<NewRun, Problem> {
-    if body.is_empty() {
-        return Ok(NewRun::default());
-    }
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::bad_request(format!("the body is not as it should be: {error}")))
 }

@@ -3,6 +3,7 @@
 //! Errors are problem details (RFC 9457). It asks the store as everybody does and keeps nothing.
 
 mod backfills;
+mod body;
 mod dags;
 mod metrics;
 mod problem;

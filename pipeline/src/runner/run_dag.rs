@@ -49,21 +49,21 @@ impl RunDag {
         Self { store: store.clone(), registry: registry.clone(), options: options.clone() }
     }
 
-    /// The run that the task instance has started, or a new one.
-    async fn child(&self, context: &JobContext, with: With) -> Result<RunId> {
+    /// The run that the task instance has started, or a new one; none when its own run stops.
+    async fn child(&self, context: &JobContext, with: With) -> Result<Option<RunId>> {
         let key = &context.idempotency_key;
         if let Some(run) = self.store.child(key).await? {
-            return Ok(run);
+            return Ok(Some(run));
         }
         let dag = self.dag(&with.dag).await?;
         let params = dag.params_from_json(with.params)?;
         let interval = self.store.run(context.run_id).await?.interval;
         let origin = Origin::Task { parent: context.run_id, key: key.clone() };
         if let Some(run) = self.store.create(&dag, &params, origin, interval, Timestamp::now()).await? {
-            return Ok(run);
+            return Ok(Some(run));
         }
-        // Another attempt, whose worker was thought dead, was faster.
-        self.store.child(key).await?.ok_or_else(|| Error::Corrupt { what: format!("no run of task {key}") })
+        // Another attempt, whose worker was thought dead, may have been faster.
+        self.store.child(key).await
     }
 
     /// A DAG beside the one that is being run, or one that a server has read.
@@ -126,6 +126,7 @@ impl Job for RunDag {
             return Err(JobError::permanent(message));
         }
         let child = self.child(&context, with).await.map_err(|error| job_error(&error))?;
+        let child = child.ok_or_else(JobError::interrupted)?;
         let mut run = self.store.run(child).await.map_err(|error| job_error(&error))?;
         if self.options.exclusive && !run.state.is_finished() {
             match self.drive(child, &context).await {

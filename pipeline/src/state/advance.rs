@@ -328,7 +328,7 @@ impl RunTransaction<'_> {
 }
 
 /// A task's state as its successors see it.
-fn upstream(state: TaskState) -> Upstream {
+pub(super) fn upstream(state: TaskState) -> Upstream {
     match state {
         TaskState::Waiting | TaskState::Ready | TaskState::Running => Upstream::Pending,
         TaskState::Succeeded => Upstream::Succeeded,

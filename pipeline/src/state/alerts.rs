@@ -2,7 +2,7 @@
 //! none is forgotten; one that was told just before a crash is told again, with the same key.
 
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, Connection};
+use sqlx::AnyConnection;
 
 use super::statement::Statement;
 use super::step::RunTransaction;
@@ -47,8 +47,7 @@ impl Store {
         .map_err(doing)?;
         for (run,) in &late {
             let plan = self.plan(read_id(run)?).await?;
-            let mut connection = self.pool().acquire().await.map_err(doing)?;
-            let mut transaction = connection.begin_with(self.database.begin_write()).await.map_err(doing)?;
+            let mut transaction = self.pool().begin_with(self.database.begin_write()).await.map_err(doing)?;
             // Another scheduler may have been faster.
             let noted = sqlx::query("UPDATE run SET deadline_at = NULL WHERE id = $1 AND deadline_at <= $2")
                 .bind(run)

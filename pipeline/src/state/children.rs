@@ -1,7 +1,6 @@
 //! Runs that tasks of other runs have started.
 
 use super::Store;
-use super::types::RunState;
 use super::writer::read_id;
 use crate::error::{Error, Result};
 use crate::ids::RunId;
@@ -33,25 +32,15 @@ impl Store {
             .map_err(|error| Error::database(DOING, error))
     }
 
-    /// Runs that a run's tasks have started, and their tasks in turn, that have not ended.
+    /// Runs that a run's tasks have started and that have not ended.
     pub(crate) async fn unfinished_children(&self, run: RunId) -> Result<Vec<RunId>> {
-        let mut found = Vec::new();
-        let mut open = vec![run];
-        while let Some(parent) = open.pop() {
-            let rows: Vec<(String, String)> = sqlx::query_as("SELECT id, state FROM run WHERE parent_run_id = $1")
-                .bind(parent.to_string())
+        let rows: Vec<(String,)> =
+            sqlx::query_as("SELECT id FROM run WHERE parent_run_id = $1 AND state IN ('queued', 'running')")
+                .bind(run.to_string())
                 .fetch_all(self.pool())
                 .await
                 .map_err(|error| Error::database(DOING, error))?;
-            for (id, state) in rows {
-                let id = read_id(&id)?;
-                open.push(id);
-                if !RunState::read(&state)?.is_finished() {
-                    found.push(id);
-                }
-            }
-        }
-        Ok(found)
+        rows.into_iter().map(|(id,)| read_id(&id)).collect()
     }
 
     /// Whether a run lies so deep below the one that somebody asked for that its tasks may start no more runs.

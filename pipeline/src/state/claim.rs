@@ -75,7 +75,7 @@ pub(crate) struct Offered {
 }
 
 /// What limits a claim, once it is known which labels there are.
-struct Limits<'a> {
+pub(super) struct Limits<'a> {
     request: &'a ClaimRequest,
     /// Label texts of ready instances that the worker satisfies.
     labels: Vec<String>,
@@ -106,16 +106,16 @@ pub(super) async fn claim(
     owner: &Owner,
     now: Timestamp,
     lease_until: Timestamp,
-    request: &ClaimRequest,
+    limits: &Limits<'_>,
 ) -> Result<Vec<Claimed>> {
-    let limits = limits(connection, request).await?;
+    let request = limits.request;
     let mut claimed = Vec::new();
     let mut room = Room::default();
     let mut left = request.offer.as_ref().map(|offered| offered.left);
     while claimed.len() < request.free {
         let most = request.free - claimed.len();
         let closed_before = room.closed().len();
-        let found = ready(connection, engine, now, most, false, &limits, room.closed()).await?;
+        let found = ready(connection, engine, now, most, false, limits, room.closed()).await?;
         let all = found.len() < most;
         let Fitting { fitting, full } = fitting(connection, engine, &mut room, &mut left, found).await?;
         claimed.extend(take(connection, owner, now, lease_until, fitting).await?);
@@ -125,7 +125,7 @@ pub(super) async fn claim(
         }
     }
     if claimed.is_empty() && request.idle && request.free > 0 {
-        let found = ready(connection, engine, now, 1, true, &limits, room.closed()).await?;
+        let found = ready(connection, engine, now, 1, true, limits, room.closed()).await?;
         let Fitting { fitting, .. } = fitting(connection, engine, &mut room, &mut left, found).await?;
         claimed.extend(take(connection, owner, now, lease_until, fitting).await?);
     }
@@ -175,19 +175,18 @@ async fn fitting(
 pub(super) async fn next_ready(
     connection: &mut AnyConnection,
     now: Timestamp,
-    request: &ClaimRequest,
+    limits: &Limits<'_>,
 ) -> Result<Option<Timestamp>> {
-    let limits = limits(connection, request).await?;
     let mut query = Statement::new("SELECT MIN(ready_at) FROM task_instance WHERE state = 'ready' AND ready_at > ");
     query.number(now.millis());
-    limit_to(&mut query, &limits);
+    limit_to(&mut query, limits);
     let next: (Option<i64>,) =
         query.query_as().fetch_one(connection).await.map_err(|error| Error::database(DOING, error))?;
     Ok(next.0.map(Timestamp::from_millis))
 }
 
 /// Looks which labels ready instances ask for, and which of them the worker has.
-async fn limits<'a>(connection: &mut AnyConnection, request: &'a ClaimRequest) -> Result<Limits<'a>> {
+pub(super) async fn limits<'a>(connection: &mut AnyConnection, request: &'a ClaimRequest) -> Result<Limits<'a>> {
     let Some(Offered { offer, .. }) = &request.offer else { return Ok(Limits { request, labels: Vec::new() }) };
     let rows: Vec<(String,)> =
         sqlx::query_as("SELECT DISTINCT labels FROM task_instance WHERE state = 'ready' AND labels IS NOT NULL")

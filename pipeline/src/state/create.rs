@@ -1,10 +1,12 @@
 //! Making a run.
 
+use platform::database::Engine;
 use sqlx::AnyConnection;
 
 use super::Plan;
 use super::assets;
 use super::statement::Statement;
+use super::step::{Locked, lock};
 use super::types::{InstanceKind, RunCause, RunState, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::{DEFAULT_POOL, Dag};
@@ -68,8 +70,8 @@ impl Create {
 }
 
 /// Writes the DAG's text if it is new, the run, and one row a task, all waiting. Gives false and writes nothing when the
-/// schedule or backfill has made a run for the interval before, or the task has started one.
-pub(super) async fn create(connection: &mut AnyConnection, request: &Create) -> Result<bool> {
+/// schedule or backfill has made a run for the interval before, or the task has started one or its own run stops.
+pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, request: &Create) -> Result<bool> {
     let doing = |error| Error::database(DOING, error);
     let Create { plan, params, origin, interval, now } = request;
     let backfill = match origin {
@@ -80,6 +82,12 @@ pub(super) async fn create(connection: &mut AnyConnection, request: &Create) -> 
         Origin::Task { parent, key } => (Some(parent.to_string()), Some(key.as_str())),
         _ => (None, None),
     };
+    if let Origin::Task { parent, .. } = origin {
+        let Locked { state, stopping, .. } = lock(connection, engine, *parent).await?;
+        if stopping || state.is_finished() {
+            return Ok(false);
+        }
+    }
     if let Origin::Assets(assets) = origin
         && !assets::take(connection, &plan.dag.name, assets).await?
     {

@@ -22,6 +22,7 @@ pub struct Depth {
 impl Store {
     /// What is waiting and running at `now`.
     pub async fn depth(&self, now: Timestamp) -> Result<Depth> {
+        // Both conditions on running runs: the first is that of the partial index.
         let found: (i64, i64, i64, i64, Option<i64>) = sqlx::query_as(
             "SELECT (SELECT COUNT(*) FROM run WHERE state = 'queued'),
                     (SELECT COUNT(*) FROM run WHERE state IN ('queued', 'running') AND state = 'running'),

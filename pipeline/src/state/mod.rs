@@ -118,14 +118,19 @@ impl Store {
         self.stop(self.plan(run).await?, Stop { error: None, now }).await
     }
 
-    /// Tells a run to stop, for whatever reason.
+    /// Tells a run to stop, for whatever reason, and then what it has started: a run that stops starts nothing more.
     pub(crate) async fn stop(&self, plan: Arc<Plan>, stop: Stop) -> Result<RunState> {
-        let run = plan.run;
-        let Stop { error, now } = stop;
-        let state = self.writer.stop(plan, Stop { error: error.clone(), now }).await?;
-        for child in self.unfinished_children(run).await? {
-            let plan = self.plan(child).await?;
-            self.writer.stop(plan, Stop { error: error.clone(), now }).await?;
+        let before = self.run(plan.run).await?.state;
+        if before.is_finished() {
+            return Ok(before);
+        }
+        let mut open = vec![plan.run];
+        let state = self.writer.stop(plan, stop.clone()).await?;
+        while let Some(parent) = open.pop() {
+            for child in self.unfinished_children(parent).await? {
+                self.writer.stop(self.plan(child).await?, stop.clone()).await?;
+                open.push(child);
+            }
         }
         Ok(state)
     }
@@ -191,6 +196,9 @@ fn scope(
     }
 }
 
+#[cfg(test)]
+mod simulation;
+
 // The same tests on both databases; they look at the name of their module.
 #[cfg(test)]
 #[path = "tests.rs"]
@@ -200,5 +208,3 @@ mod on_postgres;
 #[path = "tests.rs"]
 #[allow(clippy::duplicate_mod, reason = "two databases")]
 mod on_sqlite;
-#[cfg(test)]
-mod simulation;

@@ -61,7 +61,7 @@ pub(super) async fn reopen(
     request: &Reopen,
 ) -> Result<RunState> {
     let Reopen { again, now } = request;
-    let locked = lock(connection, engine, plan).await?;
+    let locked = lock(connection, engine, plan.run).await?;
     if !locked.state.is_finished() {
         return Err(Error::RunNotFinished { run: plan.run, state: locked.state });
     }

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use sqlx::any::AnyPoolOptions;
-
+use super::advance::upstream;
+use super::on_sqlite::{Random, empty_database};
 use super::*;
 use crate::dag::{Decision, Upstream};
 use crate::scheduler::Scheduler;
@@ -82,20 +82,7 @@ async fn random_histories_of_many_runs_keep_every_promise() {
 }
 
 async fn empty_store(home: &std::path::Path) -> Store {
-    sqlx::any::install_default_drivers();
-    let pool = AnyPoolOptions::new()
-        .max_connections(3)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                sqlx::query("PRAGMA journal_mode = WAL").execute(&mut *connection).await?;
-                // Nothing here dies for real.
-                sqlx::query("PRAGMA synchronous = OFF").execute(connection).await.map(drop)
-            })
-        })
-        .connect(&format!("sqlite://{}/state.db?mode=rwc", home.display()))
-        .await
-        .unwrap();
-    let store = Store::open(Database::new(pool, platform::database::Engine::Sqlite)).await.unwrap();
+    let store = Store::open(empty_database(home).await).await.unwrap();
     store.set_pool("p", POOL_SLOTS).await.unwrap();
     store
 }
@@ -375,16 +362,6 @@ impl World {
     }
 }
 
-fn upstream(state: TaskState) -> Upstream {
-    match state {
-        TaskState::Waiting | TaskState::Ready | TaskState::Running => Upstream::Pending,
-        TaskState::Succeeded => Upstream::Succeeded,
-        TaskState::Failed => Upstream::Failed,
-        TaskState::UpstreamFailed | TaskState::Cancelled => Upstream::UpstreamFailed,
-        TaskState::Skipped => Upstream::Skipped,
-    }
-}
-
 fn random_dag(random: &mut Random, name: &str) -> String {
     let mut yaml = format!("dag: {name}\nmax_active_runs: {}\n", 1 + random.below(2));
     if random.below(2) == 0 {
@@ -415,16 +392,4 @@ fn random_dag(random: &mut Random, name: &str) -> String {
         yaml.push_str(&format!("  t{task}: {{{}}}\n", keys.join(", ")));
     }
     yaml
-}
-
-/// A small generator (xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, below: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % below as u64) as usize
-    }
 }

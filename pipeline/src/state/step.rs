@@ -9,14 +9,14 @@ use sqlx::AnyConnection;
 
 use super::Plan;
 use super::advance::advance;
-use super::claim::{ClaimRequest, Claimed, claim, next_ready};
+use super::claim::{ClaimRequest, Claimed, claim, limits, next_ready};
 use super::ended::{Ended, record};
 use super::lost::release;
 use super::types::{Owner, RunCause, RunState, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::AlertEvent;
 use crate::error::{Error, Result};
-use crate::ids::AttemptId;
+use crate::ids::{AttemptId, RunId};
 
 const DOING: &str = "stepping a run";
 
@@ -138,9 +138,10 @@ pub(super) async fn step(connection: &mut AnyConnection, engine: Engine, request
     let mut claimed = Vec::new();
     let mut next = None;
     if wanted.free > 0 {
-        claimed = claim(connection, engine, owner, *now, now.plus(*lease), wanted).await?;
+        let limits = limits(connection, wanted).await?;
+        claimed = claim(connection, engine, owner, *now, now.plus(*lease), &limits).await?;
         if claimed.is_empty() {
-            next = next_ready(connection, *now, wanted).await?;
+            next = next_ready(connection, *now, &limits).await?;
         }
     }
     let more = went_on && claimed.len() >= wanted.free;
@@ -155,7 +156,7 @@ async fn run_step(
     request: &RunStep,
 ) -> Result<(RunDone, bool)> {
     let plan = request.plan.as_ref();
-    let Locked { mut state, stopping, begun_before } = lock(connection, engine, plan).await?;
+    let Locked { mut state, stopping, begun_before } = lock(connection, engine, plan.run).await?;
     let mut run = RunTransaction::new(connection, plan, now, stopping);
     if state == RunState::Queued && run.begin(request.begin, begun_before).await? {
         state = RunState::Running;
@@ -188,17 +189,17 @@ pub(super) struct Locked {
 /// Where the run stands. On PostgreSQL its row is locked, so that the steps of one run
 /// come one after the other: two ends at once would each see the other task still running, and what needs both would
 /// wait for ever.
-pub(super) async fn lock(connection: &mut AnyConnection, engine: Engine, plan: &Plan) -> Result<Locked> {
+pub(super) async fn lock(connection: &mut AnyConnection, engine: Engine, run: RunId) -> Result<Locked> {
     let sql = match engine {
         Engine::Sqlite => "SELECT state, stop_at, started_at FROM run WHERE id = $1",
         Engine::Postgres => "SELECT state, stop_at, started_at FROM run WHERE id = $1 FOR UPDATE",
     };
     let found: Option<(String, Option<i64>, Option<i64>)> = sqlx::query_as(sql)
-        .bind(plan.run.to_string())
+        .bind(run.to_string())
         .fetch_optional(connection)
         .await
         .map_err(|error| Error::database(DOING, error))?;
-    let (state, stop_at, started_at) = found.ok_or(Error::RunNotFound(plan.run))?;
+    let (state, stop_at, started_at) = found.ok_or(Error::RunNotFound(run))?;
     Ok(Locked { state: RunState::read(&state)?, stopping: stop_at.is_some(), begun_before: started_at.is_some() })
 }
 
@@ -230,17 +231,8 @@ impl<'a> RunTransaction<'a> {
     /// Lets a queued run begin, and its first tasks go; false when it stays queued.
     async fn begin(&mut self, begin: Begin, begun_before: bool) -> Result<bool> {
         let doing = |error| Error::database(DOING, error);
-        let sql = match begin {
-            Begin::No => return Ok(false),
-            // A backfill has a limit of its own, and makes no more runs than that.
-            _ if self.is_backfill() => "UPDATE dag SET name = name WHERE name = $1",
-            Begin::IfAllowed => {
-                "UPDATE dag SET active_runs = active_runs + 1 WHERE name = $1 AND active_runs < max_active_runs"
-            }
-            Begin::Now => "UPDATE dag SET active_runs = active_runs + 1 WHERE name = $1",
-        };
-        let counted = sqlx::query(sql).bind(&self.plan.dag.name).execute(&mut *self.connection).await.map_err(doing)?;
-        if counted.rows_affected() == 0 {
+        // A backfill has a limit of its own, and makes no more runs than that.
+        if begin == Begin::No || !self.is_backfill() && !self.count_as_active(begin).await? {
             return Ok(false);
         }
         sqlx::query(
@@ -260,6 +252,22 @@ impl<'a> RunTransaction<'a> {
         let first = self.plan.dag.tasks().iter().enumerate().filter(|(_, task)| task.may_go_first());
         self.settled.candidates.extend(first.map(|(position, _)| position));
         Ok(true)
+    }
+
+    /// Counts the run for its DAG; false when the DAG allows no more.
+    async fn count_as_active(&mut self, begin: Begin) -> Result<bool> {
+        let sql = match begin {
+            Begin::IfAllowed => {
+                "UPDATE dag SET active_runs = active_runs + 1 WHERE name = $1 AND active_runs < max_active_runs"
+            }
+            Begin::Now | Begin::No => "UPDATE dag SET active_runs = active_runs + 1 WHERE name = $1",
+        };
+        let counted = sqlx::query(sql)
+            .bind(&self.plan.dag.name)
+            .execute(&mut *self.connection)
+            .await
+            .map_err(|error| Error::database(DOING, error))?;
+        Ok(counted.rows_affected() > 0)
     }
 
     /// Ends the run when every task has ended; gives where it stands.

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const DOING: &str = "stopping a run";
 
 /// A wish to stop a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stop {
     /// Why the run then counts as failed; without it, as cancelled.
     pub(crate) error: Option<String>,
@@ -29,7 +29,7 @@ pub(super) async fn stop(
 ) -> Result<RunState> {
     let doing = |error| Error::database(DOING, error);
     let run = plan.run.to_string();
-    let Locked { state, stopping, .. } = lock(connection, engine, plan).await?;
+    let Locked { state, stopping, .. } = lock(connection, engine, plan.run).await?;
     if state.is_finished() || stopping {
         return Ok(state);
     }

@@ -38,7 +38,7 @@ fn engine() -> Engine {
     if module_path!().ends_with("on_postgres") { Engine::Postgres } else { Engine::Sqlite }
 }
 
-async fn empty_database(home: &std::path::Path) -> Database {
+pub(super) async fn empty_database(home: &std::path::Path) -> Database {
     if engine() == Engine::Postgres {
         let server = SERVER.get_or_init(|| async { e2e::postgres::Server::start().await.unwrap() }).await;
         return Database::open(&Address::Postgres(server.database().await.unwrap())).await.unwrap();
@@ -324,10 +324,11 @@ async fn futures_join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output>
     all.into_iter().map(|(_, done)| done.unwrap()).collect()
 }
 
-struct Random(u64);
+/// A small generator (xorshift).
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, below: usize) -> usize {
+    pub(super) fn below(&mut self, below: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -215,7 +215,7 @@ async fn transaction(connection: &mut AnyConnection, database: &Database, batch:
     let mut done = Vec::with_capacity(batch.len());
     for write in batch {
         done.push(match write {
-            Write::Create(request, _) => Done::Create(create(&mut transaction, request).await?),
+            Write::Create(request, _) => Done::Create(create(&mut transaction, database.engine(), request).await?),
             Write::Step(request, _) => Done::Step(step(&mut transaction, database.engine(), request).await?),
             Write::Stop(plan, request, _) => {
                 Done::Stop(stop(&mut transaction, database.engine(), plan, request).await?)

@@ -8,6 +8,7 @@ use pipeline::clock::Timestamp;
 use pipeline::{JobError, JobOutput, RunCause, RunId, RunState, Runner, RunnerOptions, Scheduler, Store};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::common::{dag, job, registry, store};
 
@@ -21,6 +22,35 @@ fn flaky(failures: usize) -> Arc<dyn pipeline::Job> {
         let call = count.fetch_add(1, Ordering::SeqCst);
         async move { if call < failures { Err(JobError::permanent("not yet")) } else { Ok(JobOutput::new(json!(call))) } }
     })
+}
+
+/// A worker and a scheduler.
+struct Server {
+    worker: Arc<Runner>,
+    serving: JoinHandle<pipeline::Result<()>>,
+    scheduling: JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Server {
+    fn start(worker: Runner, store: &Store) -> Self {
+        let worker = Arc::new(worker);
+        let (stop, stopped) = watch::channel(false);
+        let scheduler = Scheduler::new(store.clone(), Duration::from_millis(10));
+        let scheduling = tokio::spawn(async move { scheduler.serve(stopped).await });
+        let serving = {
+            let worker = Arc::clone(&worker);
+            tokio::spawn(async move { worker.serve(Vec::new()).await })
+        };
+        Self { worker, serving, scheduling, stop }
+    }
+
+    async fn end(self) {
+        self.worker.drain();
+        self.serving.await.unwrap().unwrap();
+        self.stop.send_replace(true);
+        self.scheduling.await.unwrap();
+    }
 }
 
 /// Whether the runs that tasks have started are as they should be.
@@ -41,14 +71,7 @@ async fn under_a_server_a_task_waits_for_its_run_without_a_slot_and_a_retry_star
     }
     // One slot: the child could not run if its parent's task held it.
     let options = RunnerOptions { exclusive: false, parallelism: 1, ..RunnerOptions::new(home.path()) };
-    let worker = Arc::new(Runner::new(store.clone(), registry([flaky(1)]), options));
-    let (stop, stopped) = watch::channel(false);
-    let scheduler = Scheduler::new(store.clone(), Duration::from_millis(10));
-    let scheduling = tokio::spawn(async move { scheduler.serve(stopped).await });
-    let serving = {
-        let worker = Arc::clone(&worker);
-        tokio::spawn(async move { worker.serve(Vec::new()).await })
-    };
+    let server = Server::start(Runner::new(store.clone(), registry([flaky(1)]), options), &store);
     let parent = store.current_dag("parent").await.unwrap();
     let run = store.create_run(&parent, &parent.params(&[]).unwrap(), Timestamp::now()).await.unwrap();
     let began = std::time::Instant::now();
@@ -63,10 +86,7 @@ async fn under_a_server_a_task_waits_for_its_run_without_a_slot_and_a_retry_star
     assert_eq!(store.output(run, "after").await.unwrap(), Some(json!("succeeded")));
     let output = store.output(run, "inner").await.unwrap().unwrap();
     assert_eq!(output["run_id"], children[1].1.to_string());
-    worker.drain();
-    serving.await.unwrap().unwrap();
-    stop.send_replace(true);
-    scheduling.await.unwrap();
+    server.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,14 +115,7 @@ async fn cancelling_reaches_the_runs_below_and_mistakes_end_the_task() {
         store.register(&dag(yaml), Timestamp::now()).await.unwrap();
     }
     let options = RunnerOptions { exclusive: false, parallelism: 2, ..RunnerOptions::new(home.path()) };
-    let worker = Arc::new(Runner::new(store.clone(), registry([flaky(0)]), options));
-    let (stop, stopped) = watch::channel(false);
-    let scheduler = Scheduler::new(store.clone(), Duration::from_millis(10));
-    let scheduling = tokio::spawn(async move { scheduler.serve(stopped).await });
-    let serving = {
-        let worker = Arc::clone(&worker);
-        tokio::spawn(async move { worker.serve(Vec::new()).await })
-    };
+    let server = Server::start(Runner::new(store.clone(), registry([flaky(0)]), options), &store);
     let begin = async |name: &str| {
         let dag = store.current_dag(name).await.unwrap();
         store.create_run(&dag, &dag.params(&[]).unwrap(), Timestamp::now()).await.unwrap()
@@ -128,8 +141,5 @@ async fn cancelling_reaches_the_runs_below_and_mistakes_end_the_task() {
     }
     let error = store.run(circle).await.unwrap().error.unwrap();
     assert!(error.contains("do the dags run one another?"), "{error}");
-    worker.drain();
-    serving.await.unwrap().unwrap();
-    stop.send_replace(true);
-    scheduling.await.unwrap();
+    server.end().await;
 }
