@@ -7,11 +7,13 @@ use platform::config::Config;
 
 use crate::asset::AssetCommand;
 use crate::backfill::BackfillArgs;
+use crate::cache::CacheCommand;
 use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
 use crate::runs::TriggerArgs;
 use crate::server::{SchedulerArgs, ServerArgs, WorkerArgs};
+use crate::stream::StreamCommand;
 use crate::task::TaskCommand;
 use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs, train::TrainArgs};
 
@@ -60,7 +62,17 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
-    /// Check, show and list DAGs; let their schedules rest and go on
+    /// Forget outputs that tasks with `cache` would take
+    Cache {
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
+    /// Show how continuous DAGs stand
+    Stream {
+        #[command(subcommand)]
+        command: StreamCommand,
+    },
+    /// Check, show and list DAGs and their versions; let their schedules rest and go on
     Dag {
         #[command(subcommand)]
         command: DagCommand,

@@ -13,6 +13,12 @@ use platform::database::Database;
 
 use crate::error::{Error, Result};
 use crate::registry::registry;
+use crate::versions;
+
+const DIFF_EXAMPLES: &str = "Examples:
+  safari dag diff nightly
+  safari dag diff nightly 3f2a91c0 9bc1e2d4
+  safari dag diff nightly --file dags/nightly.yaml";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DagCommand {
@@ -28,6 +34,31 @@ pub(crate) enum DagCommand {
     Show {
         /// A DAG file
         file: PathBuf,
+    },
+    /// List the versions of a DAG: texts that its runs have had or that a server has read
+    Versions {
+        /// Name of the DAG
+        name: String,
+    },
+    /// Show what differs between two versions of a DAG, or between the current one and a file
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff {
+        /// Name of the DAG
+        name: String,
+        /// The older version, by the beginning of its name [default: the one before the current]
+        from: Option<String>,
+        /// The newer version [default: the current one]
+        to: Option<String>,
+        /// Compare the current version, or FROM, with this file
+        #[arg(long, conflicts_with = "to")]
+        file: Option<PathBuf>,
+    },
+    /// Print the text of a version of a DAG
+    Text {
+        /// Name of the DAG
+        name: String,
+        /// The version, by the beginning of its name [default: the current one]
+        version: Option<String>,
     },
     /// List the DAGs that runs were made of or that a server reads
     List,
@@ -49,6 +80,12 @@ pub(crate) async fn run(command: DagCommand, config: Config) -> Result<ExitCode>
         DagCommand::Check { files } => check(&files, config),
         DagCommand::Schema => print(&serde_json::to_string_pretty(&pipeline::dag::schema()).unwrap_or_default()),
         DagCommand::Show { file } => print(Dag::load(&file)?.graph_text().trim_end()),
+        DagCommand::Versions { name } => versions::list(&config, &name).await,
+        DagCommand::Diff { name, from, to: _, file: Some(file) } => {
+            versions::diff_with_file(&config, &name, from, &file).await
+        }
+        DagCommand::Diff { name, from, to, file: None } => versions::diff(&config, &name, from, to).await,
+        DagCommand::Text { name, version } => versions::text(&config, &name, version).await,
         DagCommand::List => list(&config).await,
         DagCommand::Pause { name } => pause(&config, &name, true).await,
         DagCommand::Resume { name } => pause(&config, &name, false).await,

@@ -3,6 +3,7 @@
 mod args;
 mod asset;
 mod backfill;
+mod cache;
 mod config;
 mod dag;
 mod detect;
@@ -15,9 +16,11 @@ mod runs;
 mod server;
 mod signals;
 mod sql;
+mod stream;
 mod summary;
 mod task;
 mod train;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -63,7 +66,9 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Backfill(backfill) => backfill::run(backfill, &configuration).await,
             Command::Asset { command } => asset::run(command, &configuration).await,
             Command::Task { command } => task::run(command, &configuration).await,
+            Command::Cache { command } => cache::run(command, &configuration).await,
             Command::Dag { command } => dag::run(command, configuration).await,
+            Command::Stream { command } => stream::run(command, &configuration).await,
             Command::Server(server) => server::server(server, configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,

@@ -10,7 +10,7 @@ use clap::Args;
 use jobs::Services;
 use pipeline::clock::Timestamp;
 use pipeline::dag::Resources;
-use pipeline::{Alerts, DagFolder, JobRegistry, Offer, Runner, RunnerOptions, Scheduler, Store};
+use pipeline::{Alerts, DagFolder, JobRegistry, Offer, Runner, RunnerOptions, Scheduler, Store, Streams};
 use platform::config::Config;
 use platform::database::{Database, Engine};
 use tokio::net::TcpListener;
@@ -183,10 +183,12 @@ impl Role {
         let scheduler = Scheduler::new(store.clone(), self.options.poll);
         info!(dags = %dags.display(), "scheduling");
         let alerts = Alerts::new(store.clone(), registry.clone(), &self.options);
+        let streams = Streams::new(store.clone(), self.options.poll);
         Ok(tokio::spawn(async move {
             tokio::join!(
                 scheduler.serve(stopped.clone()),
                 alerts.serve(stopped.clone()),
+                streams.serve(stopped.clone()),
                 follow(DagFolder::new(dags), store, registry, stopped)
             );
         }))

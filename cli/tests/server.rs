@@ -71,6 +71,18 @@ fn runs_go_on_the_past_is_run_and_assets_start_runs() {
     assert!(told.ends_with("is queued again: first"), "{told}");
     wait_until("the task is done again", || safari(&["run", "show", &run]).contains("succeeded, manual"));
 
+    let first = std::fs::read_to_string(dags.join("shaky.yaml")).unwrap();
+    std::fs::write(dags.join("shaky.yaml"), first.replace("dag: shaky", "dag: shaky\ndescription: It fails")).unwrap();
+    let file = dags.join("shaky.yaml").display().to_string();
+    wait_until("the new version is read", || safari(&["dag", "diff", "shaky", "--file", &file]) == "no difference");
+    let versions = safari(&["dag", "versions", "shaky"]);
+    let lines: Vec<&str> = versions.lines().collect();
+    assert!(lines.len() == 3 && lines[1].ends_with("current") && lines[2].contains("     1  "), "{versions}");
+    let diff = safari(&["dag", "diff", "shaky"]);
+    assert!(diff.contains("\n dag: shaky\n+description: It fails\n") && diff.starts_with("--- shaky "), "{diff}");
+    assert_eq!(safari(&["dag", "text", "shaky", &lines[2][..8]]), first.trim());
+    assert_eq!(safari(&["cache", "clear"]), "0 outputs forgotten");
+
     let backfill = safari(&["backfill", "nightly", "--from", "2026-03-01", "--to", "2026-03-05", "--max-active", "1"]);
     let done =
         || safari(&["backfill", "list"]).lines().any(|line| line.starts_with(&backfill) && line.contains("ended"));

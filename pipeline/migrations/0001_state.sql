@@ -51,6 +51,7 @@ CREATE TABLE run (
     parent_key      TEXT, -- idempotency key of that task; once the task has told that this run failed, with the run's id
     interval_start  BIGINT, -- the data interval that the run is about
     interval_end    BIGINT,
+    batch           BIGINT, -- its number, in a continuous DAG
     state           TEXT   NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'succeeded_with_failures', 'failed', 'cancelled')),
     timeout_at      BIGINT, -- when its time is up, once it runs
     deadline_at     BIGINT, -- when an alert is raised unless it has ended; none once that was done
@@ -69,6 +70,7 @@ CREATE INDEX run_timeout ON run (timeout_at) WHERE state = 'running' AND stop_at
 CREATE INDEX run_deadline ON run (deadline_at) WHERE state IN ('queued', 'running') AND deadline_at IS NOT NULL;
 CREATE INDEX run_stopping ON run (id) WHERE state = 'running' AND stop_at IS NOT NULL;
 CREATE INDEX run_of_dag ON run (dag, id);
+CREATE INDEX run_in_flight ON run (dag) WHERE cause = 'stream' AND state IN ('queued', 'running');
 -- However many schedulers see an interval end, it has one run.
 CREATE UNIQUE INDEX run_of_interval ON run (dag, interval_start) WHERE cause = 'schedule';
 CREATE UNIQUE INDEX run_of_backfill ON run (backfill_id, interval_start) WHERE backfill_id IS NOT NULL;
@@ -100,6 +102,7 @@ CREATE TABLE task_instance (
     failed        BIGINT NOT NULL DEFAULT 0, -- attempts that count against the retries
     lost_in_a_row BIGINT NOT NULL DEFAULT 0, -- attempts whose process died, since the last that ended
     item          TEXT, -- JSON, kind 'item' only
+    cache_key     TEXT, -- under which its output is in the cache
     instances     BIGINT, -- how many items, kind 'map' only, once known
     output        TEXT, -- JSON
     items         BIGINT NOT NULL DEFAULT 0, -- what the job counted as done
@@ -115,6 +118,18 @@ CREATE INDEX task_instance_state ON task_instance (run_id, state, position, map_
 CREATE INDEX task_instance_ready ON task_instance (turn, position, map_index) WHERE state = 'ready';
 
 CREATE INDEX task_instance_labels ON task_instance (labels) WHERE state = 'ready' AND labels IS NOT NULL;
+
+-- Outputs that later tasks may take instead of being done.
+CREATE TABLE cached_output (
+    key         TEXT   PRIMARY KEY, -- SHA-256 of the kind of job and what it was given
+    run_id      TEXT   NOT NULL REFERENCES run (id), -- that made it
+    output      TEXT   NOT NULL, -- JSON
+    items       BIGINT NOT NULL,
+    summary     TEXT   NOT NULL,
+    created_at  BIGINT NOT NULL
+);
+
+CREATE INDEX cached_output_of_run ON cached_output (run_id);
 
 CREATE TABLE attempt (
     id                TEXT   PRIMARY KEY,
@@ -170,6 +185,27 @@ CREATE TABLE asset_event (
 
 CREATE INDEX asset_event_of_asset ON asset_event (asset, id);
 CREATE INDEX asset_event_of_run ON asset_event (run_id) WHERE run_id IS NOT NULL;
+
+-- Continuous DAGs.
+CREATE TABLE stream (
+    dag           TEXT   PRIMARY KEY,
+    batches       BIGINT NOT NULL DEFAULT 0, -- so far
+    next_read_at  BIGINT NOT NULL DEFAULT 0, -- when its source is read again; while it is read, when its reader counts as dead
+    error         TEXT -- why it could not be read the last time
+);
+
+-- What came in for them. Items stay: what is known is not taken again.
+CREATE TABLE stream_item (
+    dag         TEXT   NOT NULL,
+    id          TEXT   NOT NULL, -- its name and version in its source
+    item        TEXT   NOT NULL, -- JSON
+    run_id      TEXT, -- its batch, which may be cleaned away; none: it waits
+    arrived_at  BIGINT NOT NULL,
+    PRIMARY KEY (dag, id)
+);
+
+CREATE INDEX stream_item_waiting ON stream_item (dag, arrived_at, id) WHERE run_id IS NULL;
+CREATE INDEX stream_item_of_run ON stream_item (run_id) WHERE run_id IS NOT NULL;
 
 -- Which assets start which DAGs.
 CREATE TABLE asset_wait (

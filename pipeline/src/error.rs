@@ -66,6 +66,17 @@ pub enum Error {
     /// No DAG has this name.
     #[error("no dag named `{0}` is known; list the dags to see their names")]
     DagNotFound(String),
+    /// Somebody else than its source starts a run of a continuous DAG.
+    #[error("dag `{0}` is continuous: a server runs it for what comes in, and nobody else can start a run of it")]
+    Continuous(String),
+    /// A DAG has no such version, or more than one.
+    #[error("no single version of dag `{dag}` is meant: {reason}; list the versions of the dag to see them")]
+    DagVersionNotFound {
+        /// The DAG.
+        dag: String,
+        /// Why not.
+        reason: String,
+    },
     /// A range of the past holds no interval of a DAG's schedule.
     #[error(
         "the schedule of dag `{dag}` has no data interval within {range}; \

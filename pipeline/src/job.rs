@@ -257,9 +257,6 @@ impl JobRegistry {
                 out.add(task.places.with, format!("task `{}`: {message}", task.id));
             }
         }
-        for (place, what) in dag.unsupported() {
-            out.add(place, format!("{what} has no effect in this version yet; remove it"));
-        }
         match out.into_mistakes(dag.file()) {
             Some(mistakes) => Err(Error::Dag(mistakes)),
             None => Ok(()),

@@ -29,6 +29,7 @@ pub mod runner;
 pub mod schedule;
 pub mod scheduler;
 pub mod state;
+pub mod stream;
 pub mod template;
 
 pub use alerts::Alerts;
@@ -40,3 +41,4 @@ pub use job::{Cancel, Job, JobContext, JobError, JobOutput, JobRegistry, Progres
 pub use runner::{Offer, RunEvent, RunOutcome, Runner, RunnerOptions, Secrets, Start, TaskProgress};
 pub use scheduler::{DagFolder, Scheduler};
 pub use state::{AttemptState, DagRecord, RunCause, RunState, Store, TaskState, TaskSummary};
+pub use stream::Streams;

@@ -9,6 +9,7 @@ use detector::burst::{self, BurstOptions, Taken};
 use detector::exif;
 use detector::media::{EXTENSIONS, has_media_extension};
 use futures::StreamExt;
+use futures::stream::BoxStream;
 use lake::KnownMedia;
 use pipeline::{Job, JobContext, JobError, JobOutput};
 use platform::object_store::{self, Location, ObjectMeta, ObjectStore};
@@ -42,6 +43,9 @@ struct With {
     /// Take media that this model has seen, too.
     #[serde(default)]
     force: bool,
+    /// Keys below the source; only these are looked at, and the source is not listed.
+    #[serde(default)]
+    only: Option<Vec<String>>,
     /// Media in a shard; 0 = as configured.
     #[serde(default)]
     shard_size: usize,
@@ -61,10 +65,14 @@ impl IngestJob {
             true => KnownMedia::new(),
             false => self.services.lake().await?.known_media(self.services.model_version().await?.as_str()).await?,
         };
-        let listed = list(store.as_ref(), &known, context).await?;
+        let objects = match &with.only {
+            Some(keys) => look_up(&store, keys.clone()),
+            None => store.list(""),
+        };
+        let listed = sift(objects, store.as_ref(), &known, context).await?;
         let Sorted { media, copies, unchanged } = known::sort_out(&store, listed.media, &known, context).await?;
         let unchanged = listed.unchanged + unchanged;
-        if media.is_empty() && copies.is_empty() && unchanged == 0 {
+        if media.is_empty() && copies.is_empty() && unchanged == 0 && with.only.is_none() {
             let endings = EXTENSIONS.join(", ");
             return Err(Error::NoMedia { source_uri: location.to_string(), others: listed.others, endings });
         }
@@ -93,7 +101,7 @@ impl Job for IngestJob {
     }
 
     fn check(&self, with: &Value) -> std::result::Result<(), String> {
-        crate::services::check_with(with, &["source", "force", "shard_size"], &["source"])
+        crate::services::check_with(with, &["source", "force", "shard_size", "only"], &["source"])
     }
 
     async fn run(&self, context: JobContext, with: Value) -> std::result::Result<JobOutput, JobError> {
@@ -109,9 +117,24 @@ struct Listed {
     others: u64,
 }
 
-async fn list(store: &dyn ObjectStore, known: &KnownMedia, context: &JobContext) -> Result<Listed> {
+/// The objects of these keys; one that is gone is an error about this object.
+fn look_up(store: &Arc<dyn ObjectStore>, keys: Vec<String>) -> BoxStream<'static, platform::Result<ObjectMeta>> {
+    let store = Arc::clone(store);
+    let look = move |key: String| {
+        let store = Arc::clone(&store);
+        async move { store.head(&key).await }
+    };
+    futures::stream::iter(keys).map(look).buffered(READ_AHEAD).boxed()
+}
+
+/// The media that are new to the model among the objects of a source.
+async fn sift(
+    mut objects: BoxStream<'static, platform::Result<ObjectMeta>>,
+    store: &dyn ObjectStore,
+    known: &KnownMedia,
+    context: &JobContext,
+) -> Result<Listed> {
     let mut listed = Listed::default();
-    let mut objects = store.list("");
     while let Some(object) = objects.next().await {
         if context.cancel.is_cancelled() {
             return Err(Error::Interrupted);

@@ -19,8 +19,7 @@ pub(super) async fn health(State(store): State<Store>) -> Result<&'static str, P
 /// Metrics in Prometheus' text format. They are of the whole deployment, whichever process is asked.
 #[utoipa::path(get, path = "/metrics", responses((status = 200, body = String), (status = "default", body = Problem)))]
 pub(super) async fn metrics(State(store): State<Store>) -> Result<impl IntoResponse, Problem> {
-    let text =
-        text(&store).await.map_err(|detail| Problem { title: "the server failed".to_owned(), status: 500, detail })?;
+    let text = text(&store).await.map_err(|detail| Problem::new(500, "the server failed", detail))?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 
@@ -41,6 +40,17 @@ async fn text(store: &Store) -> Result<String, String> {
     for (pool, all, taken) in store.pools().await.map_err(told)? {
         slots.with_label_values(&[pool.as_str()]).set(i64::from(all));
         used.with_label_values(&[pool.as_str()]).set(i64::from(taken));
+    }
+    let waiting = gauge(&registry, "safari_stream_waiting_items", "items of continuous dags in no batch", &["dag"])?;
+    let in_flight = gauge(&registry, "safari_stream_batches", "batches that have not ended", &["dag"])?;
+    let lag = gauge(&registry, "safari_stream_lag_milliseconds", "age of the oldest item not done", &["dag"])?;
+    let now = Timestamp::now();
+    for stream in store.streams().await.map_err(told)? {
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        waiting.with_label_values(&[stream.dag.as_str()]).set(count(stream.waiting));
+        in_flight.with_label_values(&[stream.dag.as_str()]).set(count(stream.in_flight));
+        let millis = u64::try_from(stream.lag(now).as_millis()).unwrap_or(u64::MAX);
+        lag.with_label_values(&[stream.dag.as_str()]).set(count(millis));
     }
     let mut out = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut out).map_err(|error| error.to_string())?;

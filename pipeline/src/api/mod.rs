@@ -8,6 +8,7 @@ mod dags;
 mod metrics;
 mod problem;
 mod runs;
+mod streams;
 mod views;
 
 use axum::Router;
@@ -35,6 +36,8 @@ use crate::state::Store;
         backfills::list,
         backfills::start,
         backfills::cancel,
+        streams::list,
+        streams::receive,
         metrics::health,
         metrics::metrics
     )
@@ -57,6 +60,8 @@ pub fn router(store: Store) -> Router {
         .route("/api/v1/runs/{id}/resume", post(runs::resume))
         .route("/api/v1/runs/{id}/tasks/{task}/clear", post(runs::clear))
         .route("/api/v1/backfills", get(backfills::list))
+        .route("/api/v1/streams", get(streams::list))
+        .route("/api/v1/webhooks/{name}", post(streams::receive))
         .route("/api/v1/dags/{name}/backfills", post(backfills::start))
         .route("/api/v1/backfills/{id}/cancel", post(backfills::cancel))
         .fallback(problem::no_route)

@@ -35,7 +35,6 @@ mod starts;
 mod task;
 mod times;
 mod trigger;
-mod unsupported;
 mod yaml;
 
 use std::collections::{BTreeSet, HashMap};

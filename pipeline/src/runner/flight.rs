@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::dag::Task;
 use crate::ids::{AttemptId, RunId};
 use crate::job::{JobError, JobOutput, MAX_OUTPUT_BYTES, ProgressSink, Retry};
-use crate::state::{Claimed, End, Ended};
+use crate::state::{Caching, Claimed, End, Ended};
 
 /// Why an attempt was told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub(super) struct Flight {
     /// When its time is up, and which time that is.
     pub(super) deadline: Option<(Instant, Stop)>,
     pub(super) stop: Option<(Stop, Instant)>,
+    /// What is to be done with its output.
+    pub(super) caching: Caching,
 }
 
 /// All attempts under way.
@@ -140,7 +142,7 @@ impl Flight {
         let left = task.task_timeout.map(|timeout| claim.started_at.plus(timeout).since(Timestamp::now()));
         let all = left.map(|left| (began + left, Stop::TaskTimedOut));
         let deadline = own.into_iter().chain(all).min_by_key(|(deadline, _)| *deadline);
-        Self { claim, progress, cancel, abandon, began, deadline, stop: None }
+        Self { claim, progress, cancel, abandon, began, deadline, stop: None, caching: Caching::None }
     }
 
     fn tell(&mut self, why: Stop, grace: Duration) {
@@ -154,7 +156,7 @@ impl Flight {
     pub(super) fn end(self, delivered: Delivered, task: &Task, now: Timestamp) -> Ended {
         let items = self.progress.counts().0;
         let end = match (delivered.result, self.stop) {
-            (Ok(output), _) => success(output, task),
+            (Ok(output), _) => success(output, task, self.caching),
             (Err(_), Some((Stop::Interrupted | Stop::Cancelled | Stop::Fenced, _))) => End::Interrupted,
             (Err(error), Some((Stop::TimedOut, _))) => failure(timed_out(task, &error.message), task, &self.claim, now),
             (Err(error), Some((Stop::TaskTimedOut, _))) => out_of_time(task, &error.message),
@@ -197,7 +199,7 @@ fn out_of_time(task: &Task, what: &str) -> End {
     End::Failed { error, retry_at: None }
 }
 
-fn success(output: JobOutput, task: &Task) -> End {
+fn success(output: JobOutput, task: &Task, caching: Caching) -> End {
     let text = output.value.to_string();
     if text.len() > MAX_OUTPUT_BYTES {
         let error = format!(
@@ -208,7 +210,7 @@ fn success(output: JobOutput, task: &Task) -> End {
         );
         return End::Failed { error, retry_at: None };
     }
-    End::Succeeded { output: text, failures: output.failures, summary: output.summary }
+    End::Succeeded { output: text, failures: output.failures, summary: output.summary, caching }
 }
 
 fn timed_out(task: &Task, what: &str) -> JobError {

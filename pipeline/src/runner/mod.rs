@@ -1,6 +1,7 @@
 //! The runner: drives runs to their end in this process, and goes on where a dead or interrupted one stopped.
 
 mod board;
+mod cache;
 mod dispatch;
 mod events;
 mod flight;

@@ -150,7 +150,9 @@ fn output(run: &RunRecord) -> JobOutput {
 /// Errors that may pass are tried again as the task says.
 fn job_error(error: &Error) -> JobError {
     match error {
-        Error::Dag(_) | Error::DagNotFound(_) | Error::Params { .. } => JobError::permanent(error.to_string()),
+        Error::Dag(_) | Error::DagNotFound(_) | Error::Continuous(_) | Error::Params { .. } => {
+            JobError::permanent(error.to_string())
+        }
         _ => JobError::transient(error.to_string()),
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::Runner;
 use super::board::Board;
+use super::cache::{CacheKey, cache_key};
 use super::events::{RunEvent, RunOutcome};
 use super::flight::Flights;
 use crate::clock::Timestamp;
@@ -16,8 +17,16 @@ use crate::dag::Task;
 use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::job::{Cancel, Job, JobContext, ProgressSink};
-use crate::state::{Change, Claimed, End, Ended, Plan, RunDone, TaskState};
+use crate::state::{CachedOutput, Caching, Change, Claimed, End, Ended, Plan, RunDone, TaskState};
 use crate::template::{self, Scope};
+
+/// What an attempt needs to begin.
+pub(super) struct Prepared {
+    pub(super) job: Arc<dyn Job>,
+    /// Rendered.
+    pub(super) with: Value,
+    pub(super) cache: Option<CacheKey>,
+}
 
 /// One run at work.
 pub(super) struct Work<'a> {
@@ -71,16 +80,13 @@ impl<'a> Work<'a> {
     }
 
     /// Renders what the job is given and lets the job check it; the inner error fails the attempt for good.
-    pub(super) async fn prepare(
-        &mut self,
-        claim: &Claimed,
-    ) -> Result<std::result::Result<(Arc<dyn Job>, Value), String>> {
+    pub(super) async fn prepare(&mut self, claim: &Claimed) -> Result<std::result::Result<Prepared, String>> {
         let plan = Arc::clone(&self.plan);
         let task = self.task(claim.position)?.clone();
         let Some(job) = self.runner.registry.get(&task.job) else {
             return Ok(Err(format!("this program has no job kind `{}`", task.job)));
         };
-        for used in &task.with_uses {
+        for used in task.with_uses.iter().chain(&task.cache_uses) {
             if !self.scope.has_output(used) {
                 let output = self.runner.store.output(plan.run, used).await?.unwrap_or_default();
                 self.scope.add_output(used, &output);
@@ -92,12 +98,29 @@ impl<'a> Work<'a> {
             (Some(item), Some(index)) => self.scope.with_item(&item, index),
             _ => self.scope.clone(),
         };
+        let cache = match task.cache.as_ref().map(|cache| cache_key(&task, cache, &scope)).transpose() {
+            Ok(cache) => cache,
+            Err(error) => return Ok(Err(format!("the key of its cache: {error}"))),
+        };
         let scope = match scope.with_secrets(&task.secret_uses, &|name| self.runner.options.secrets.get(name)) {
             Ok(scope) => scope,
             Err(error) => return Ok(Err(error)),
         };
         let with = template::render(&task.with, &scope);
-        Ok(with.and_then(|with| job.check(&with).map(|()| (job, with))))
+        Ok(with.and_then(|with| job.check(&with).map(|()| Prepared { job, with, cache })))
+    }
+
+    /// The end of an attempt whose output is there from before, and how many items that counted.
+    pub(super) async fn earlier(&self, cache: &CacheKey) -> Result<Option<(End, u64)>> {
+        let since = cache.ttl.map(|ttl| Timestamp::now().minus(ttl));
+        let found = self.runner.store.cached_output(&cache.key, since).await?;
+        Ok(found.map(|CachedOutput { run, output, items, summary }| {
+            let summary = match summary.as_str() {
+                "" => format!("taken from run {run}"),
+                before => format!("{before} (taken from run {run})"),
+            };
+            (End::Succeeded { output, failures: 0, summary, caching: Caching::Taken(cache.key.clone()) }, items)
+        }))
     }
 
     /// What the attempt of a claim knows about itself.

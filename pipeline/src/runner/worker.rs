@@ -9,14 +9,16 @@ use tokio::sync::{mpsc, watch};
 use super::dispatch::{Delivered, Order};
 use super::events::RunOutcome;
 use super::flight::{Flight, Flights, Stop, failure};
-use super::work::Work;
+use super::work::{Prepared, Work};
 use super::{Runner, RunnerOptions};
 use crate::clock::Timestamp;
 use crate::dag::Resources;
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, RunId};
 use crate::job::{Cancel, JobError, ProgressSink};
-use crate::state::{Begin, ClaimRequest, Claimed, Ended, LostRule, Offered, Owner, RunStep, Step, StepDone, Store};
+use crate::state::{
+    Begin, Caching, ClaimRequest, Claimed, Ended, LostRule, Offered, Owner, RunStep, Step, StepDone, Store,
+};
 
 /// How often progress is told, and runs that were told to stop are looked for.
 const TICK: Duration = Duration::from_millis(200);
@@ -296,7 +298,7 @@ impl<'a> Worker<'a> {
         let Some(work) = self.runs.get_mut(&claim.run) else { return Err(Error::RunNotFound(claim.run)) };
         let progress = ProgressSink::default();
         work.tell_task_start(claim.position, &progress);
-        let (job, with) = match work.prepare(&claim).await? {
+        let Prepared { job, with, cache } = match work.prepare(&claim).await? {
             Ok(prepared) => prepared,
             Err(message) => {
                 let end = failure(JobError::permanent(message), work.task(claim.position)?, &claim, Timestamp::now());
@@ -304,12 +306,20 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
         };
+        if let Some(cache) = &cache
+            && let Some((end, items)) = work.earlier(cache).await?
+        {
+            self.ended.push(Ended { claim, end, items });
+            return Ok(());
+        }
         let (cancel_sender, cancel) = Cancel::new();
         let (abandon_sender, abandon) = watch::channel(false);
         let context = work.context(&claim, cancel, progress.clone())?;
         let attempt = claim.attempt;
         let task = work.task(claim.position)?;
-        self.flights.insert(Flight::new(claim, task, progress, cancel_sender, abandon_sender));
+        let mut flight = Flight::new(claim, task, progress, cancel_sender, abandon_sender);
+        flight.caching = cache.map_or(Caching::None, |cache| Caching::Keep(cache.key));
+        self.flights.insert(flight);
         let done = self.delivered.0.clone();
         self.runner.dispatcher.deliver(Order { attempt, job, context, with, abandon, done });
         Ok(())

@@ -15,7 +15,7 @@ pub(crate) use folder::find_dag;
 pub use folder::{DagFolder, Loaded};
 
 use crate::clock::Timestamp;
-use crate::dag::{Dag, DagSchedule};
+use crate::dag::{Continuous, Dag, DagSchedule};
 use crate::error::Result;
 use crate::state::{BackfillRecord, Begin, ClaimRequest, DagRecord, Origin, Owner, RunStep, Step, Stop, Store};
 
@@ -87,7 +87,11 @@ impl Scheduler {
                 continue;
             }
             let dag = self.store.dag_version(record.version).await?;
-            if let Some(due) = self.make_runs_of(&dag, &record, now).await? {
+            let due = match &dag.continuous {
+                Some(continuous) => self.make_batches_of(&dag, continuous, now).await?,
+                None => self.make_runs_of(&dag, &record, now).await?,
+            };
+            if let Some(due) = due {
                 next = Some(next.map_or(due, |next| next.min(due)));
             }
         }
@@ -133,6 +137,30 @@ impl Scheduler {
                 Ok(None)
             }
         }
+    }
+
+    /// Cuts what has come in for a continuous DAG into batches that are due; gives when the next will be.
+    async fn make_batches_of(
+        &self,
+        dag: &Arc<Dag>,
+        continuous: &Continuous,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>> {
+        while let Some(due) = self.store.batch_due(&dag.name, continuous).await? {
+            if due > now {
+                return Ok(Some(due));
+            }
+            let params = match dag.params(&[]) {
+                Ok(params) => params,
+                Err(error) => {
+                    warn!(dag = dag.name, %error, "a continuous dag needs a default for every parameter");
+                    return Ok(None);
+                }
+            };
+            let Some(run) = self.store.create(dag, &params, Origin::Stream, None, now).await? else { return Ok(None) };
+            info!(dag = dag.name, %run, "batch made");
+        }
+        Ok(None)
     }
 
     /// Makes a run for updates of assets, if there are any. Further updates until then count as one.

@@ -7,6 +7,7 @@ use super::Plan;
 use super::assets;
 use super::statement::Statement;
 use super::step::{Locked, lock};
+use super::streams;
 use super::types::{InstanceKind, RunCause, RunState, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::{DEFAULT_POOL, Dag};
@@ -33,6 +34,8 @@ pub(crate) enum Origin {
     Backfill(BackfillId),
     /// Assets that were updated.
     Assets(Vec<String>),
+    /// A batch of what has come in for a continuous DAG.
+    Stream,
     /// A task of another run, by its idempotency key.
     Task { parent: RunId, key: String },
 }
@@ -44,6 +47,7 @@ impl Origin {
             Self::Schedule => RunCause::Schedule,
             Self::Backfill(_) => RunCause::Backfill,
             Self::Assets(_) => RunCause::Asset,
+            Self::Stream => RunCause::Stream,
             Self::Task { .. } => RunCause::Dag,
         }
     }
@@ -70,7 +74,8 @@ impl Create {
 }
 
 /// Writes the DAG's text if it is new, the run, and one row a task, all waiting. Gives false and writes nothing when the
-/// schedule or backfill has made a run for the interval before, or the task has started one or its own run stops.
+/// schedule or backfill has made a run for the interval before, the task has started one or its own run stops, or
+/// no batch is due.
 pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, request: &Create) -> Result<bool> {
     let doing = |error| Error::database(DOING, error);
     let Create { plan, params, origin, interval, now } = request;
@@ -93,11 +98,19 @@ pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, reque
     {
         return Ok(false);
     }
+    let batch = match (origin, &plan.dag.continuous) {
+        (Origin::Stream, Some(continuous)) => {
+            let next = streams::next_batch(connection, engine, &plan.dag.name, continuous, *now).await?;
+            let Some(number) = next else { return Ok(false) };
+            Some((number, continuous.max_batch))
+        }
+        _ => None,
+    };
     keep_dag(connection, &plan.dag, *now).await?;
     let made = sqlx::query(
         "INSERT INTO run (id, dag_version_id, dag, params, cause, interval_start, interval_end, state, created_at,
-                          backfill_id, parent_run_id, parent_key, deadline_at)
-         SELECT $1, id, dag, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM dag_version WHERE dag = $12 AND sha256 = $13
+                          backfill_id, parent_run_id, parent_key, deadline_at, batch)
+         SELECT $1, id, dag, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM dag_version WHERE dag = $13 AND sha256 = $14
          ON CONFLICT DO NOTHING",
     )
     .bind(plan.run.to_string())
@@ -111,6 +124,7 @@ pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, reque
     .bind(parent)
     .bind(key)
     .bind(request.deadline().map(Timestamp::millis))
+    .bind(batch.map(|(number, _)| number))
     .bind(&plan.dag.name)
     .bind(plan.dag.sha256())
     .execute(&mut *connection)
@@ -118,6 +132,9 @@ pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, reque
     .map_err(doing)?;
     if made.rows_affected() == 0 {
         return Ok(false);
+    }
+    if let Some((number, most)) = batch {
+        streams::fill_batch(connection, plan.run, &plan.dag.name, number, most).await?;
     }
     let tasks: Vec<_> = plan.dag.tasks().iter().enumerate().collect();
     for chunk in tasks.chunks(ROWS_IN_ONE) {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::cache::Caching;
 use super::claim::{Claimed, STEP_OF_PRIORITY};
 use super::pools::give_back;
 use super::step::RunTransaction;
@@ -25,13 +26,22 @@ pub(crate) struct Ended {
 #[derive(Clone, Debug)]
 pub(crate) enum End {
     /// With an output, as JSON text.
-    Succeeded { output: String, failures: u64, summary: String },
+    Succeeded { output: String, failures: u64, summary: String, caching: Caching },
     /// With an error. It is tried again at `retry_at`, or never.
     Failed { error: String, retry_at: Option<Timestamp> },
     /// What it waits for is not there: it looks again at `at`. Nothing counts, and no trace of the attempt stays.
     Later { note: String, at: Timestamp },
     /// Stopped on request: it runs again when the run goes on, and nothing counts.
     Interrupted,
+}
+
+impl End {
+    fn caching(&self) -> &Caching {
+        match self {
+            Self::Succeeded { caching, .. } => caching,
+            _ => &Caching::None,
+        }
+    }
 }
 
 /// Records one end by compare-and-set on the attempt: an answer from an attempt that lost its instance changes nothing
@@ -69,7 +79,7 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     }
     let (state, output, failures, summary, ready_at, failed, lost) = match end {
         _ if cancelled => (TaskState::Cancelled, None, 0, "", None, 0, None),
-        End::Succeeded { output, failures, summary } => {
+        End::Succeeded { output, failures, summary, .. } => {
             (TaskState::Succeeded, Some(output.as_str()), *failures, summary.as_str(), None, 0, None)
         }
         End::Failed { retry_at: Some(at), .. } => (TaskState::Ready, None, 0, "", Some(*at), 1, Some(0)),
@@ -80,8 +90,8 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
         "UPDATE task_instance
          SET state = $1, output = $2, failures = $3, summary = $4, items = $5, error = $6, finished_at = $7,
              ready_at = COALESCE($8, ready_at), turn = COALESCE($8, ready_at) - priority * $9,
-             failed = failed + $10, lost_in_a_row = COALESCE($11, lost_in_a_row)
-         WHERE id = $12 AND state = 'running' AND attempts = $13",
+             failed = failed + $10, lost_in_a_row = COALESCE($11, lost_in_a_row), cache_key = $12
+         WHERE id = $13 AND state = 'running' AND attempts = $14",
     )
     .bind(state.as_str())
     .bind(output)
@@ -94,6 +104,7 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     .bind(STEP_OF_PRIORITY.as_millis() as i64)
     .bind(failed)
     .bind(lost)
+    .bind(end.caching().key().map(str::to_owned))
     .bind(claim.instance.to_string())
     .bind(i64::from(claim.number))
     .execute(&mut *run.connection)
@@ -103,6 +114,10 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
         return Err(Error::Corrupt { what: format!("a running attempt {} of an instance that is not", claim.attempt) });
     }
     give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
+    // An output with failures may do better the next time.
+    if let (Caching::Keep(key), 0, Some(output)) = (end.caching(), failures, output) {
+        run.keep_output(key, output, to_i64(*items), summary).await?;
+    }
     if let (End::Failed { error, retry_at: Some(at) }, false) = (end, cancelled) {
         let task = run.plan.dag.tasks().get(claim.position).map(|task| task.id.as_str());
         let fields = json!({

@@ -13,6 +13,7 @@ mod advance;
 mod alerts;
 mod assets;
 mod backfill;
+mod cache;
 mod children;
 mod claim;
 mod create;
@@ -28,7 +29,9 @@ mod reopen;
 mod statement;
 mod step;
 mod stop;
+mod streams;
 mod types;
+mod versions;
 mod writer;
 
 use std::sync::Arc;
@@ -42,12 +45,15 @@ pub use backfill::{BackfillRecord, BackfillState, NewBackfill, Rerun};
 pub use depth::Depth;
 pub use register::DagRecord;
 pub use reopen::Again;
+pub use streams::{NewItem, StreamRecord};
 pub use types::{
     AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunRecord, RunState, TaskState,
     TaskSummary,
 };
+pub use versions::{DagVersionRecord, Version};
 
 pub(crate) use alerts::{DueAlert, Told};
+pub(crate) use cache::{CachedOutput, Caching};
 pub(crate) use claim::{ClaimRequest, Claimed, Offered};
 pub(crate) use create::Origin;
 pub(crate) use ended::{End, Ended};
@@ -103,6 +109,9 @@ impl Store {
         interval: Option<DataInterval>,
         now: Timestamp,
     ) -> Result<Option<RunId>> {
+        if dag.continuous.is_some() != matches!(origin, Origin::Stream) {
+            return Err(Error::Continuous(dag.name.clone()));
+        }
         let run = RunId::new();
         let dag = Arc::new(dag.clone());
         let scope = scope(run, &dag, params, origin.cause(), interval, now);
@@ -147,7 +156,10 @@ impl Store {
     pub(crate) async fn plan(&self, run: RunId) -> Result<Arc<Plan>> {
         let record = self.run(run).await?;
         let dag = self.dag(&record).await?;
-        let scope = scope(run, &dag, &record.params, record.cause, record.interval, record.created_at);
+        let mut scope = scope(run, &dag, &record.params, record.cause, record.interval, record.created_at);
+        if let Some(number) = record.batch {
+            scope = scope.with_batch(&self.batch(run, &dag.name, number).await?);
+        }
         Ok(Arc::new(Plan { run, dag, cause: record.cause, scope }))
     }
 

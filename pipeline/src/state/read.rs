@@ -23,7 +23,7 @@ use crate::schedule::DataInterval;
 const DOING: &str = "reading the state of a run";
 const RUN_COLUMNS: &str =
     "SELECT id, dag, dag_version_id, params, cause, interval_start, interval_end, state, failures, error, created_at,
-            started_at, finished_at FROM run";
+            started_at, finished_at, batch FROM run";
 
 impl Store {
     /// A run by its id.
@@ -294,6 +294,7 @@ fn run_record(row: &AnyRow) -> Result<RunRecord> {
         failures: count(row, "failures")?,
         error: get(row, "error")?,
         created_at: Timestamp::from_millis(get(row, "created_at")?),
+        batch: get::<Option<i64>>(row, "batch")?.and_then(|number| u64::try_from(number).ok()),
         started_at: get::<Option<i64>>(row, "started_at")?.map(Timestamp::from_millis),
         finished_at: get::<Option<i64>>(row, "finished_at")?.map(Timestamp::from_millis),
     })

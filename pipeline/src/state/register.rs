@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Connection};
 use super::Store;
 use super::assets::subscribe;
 use super::create::keep_dag;
+use super::streams::open_stream;
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::dag::Dag;
@@ -55,6 +56,9 @@ impl Store {
         .await
         .map_err(doing)?;
         subscribe(&mut transaction, dag).await?;
+        if dag.continuous.is_some() {
+            open_stream(&mut transaction, &dag.name).await?;
+        }
         transaction.commit().await.map_err(doing)
     }
 

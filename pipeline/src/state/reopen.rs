@@ -6,6 +6,7 @@ use platform::database::Engine;
 use sqlx::AnyConnection;
 
 use super::Plan;
+use super::cache;
 use super::statement::Statement;
 use super::step::{RunTransaction, lock};
 use super::types::{InstanceKind, RunState, TaskState};
@@ -67,6 +68,9 @@ pub(super) async fn reopen(
     }
     let rows = tasks(connection, plan).await?;
     let chosen = choose(plan, again, &rows)?;
+    if matches!(again, Again::Task { .. }) {
+        cache::forget(connection, plan, &chosen.whole).await?;
+    }
     forget_items(connection, plan, &chosen.whole).await?;
     reset(connection, plan, &chosen, *now).await?;
     sqlx::query(
@@ -209,7 +213,7 @@ async fn forget_items(connection: &mut AnyConnection, plan: &Plan, positions: &B
 
 async fn reset(connection: &mut AnyConnection, plan: &Plan, chosen: &Chosen, now: Timestamp) -> Result<()> {
     let set = "SET state = 'waiting', failed = 0, lost_in_a_row = 0, output = NULL, items = 0, failures = 0,
-                   summary = '', error = NULL, started_at = NULL, finished_at = NULL, ready_at = ";
+                   summary = '', error = NULL, cache_key = NULL, started_at = NULL, finished_at = NULL, ready_at = ";
     for position in &chosen.whole {
         let mut update = Statement::new("UPDATE task_instance ");
         update.push(set).number(now.millis()).push(", instances = NULL WHERE map_index = -1 AND run_id = ");

@@ -247,7 +247,12 @@ impl World {
             1 => End::Failed { error: "no".to_owned(), retry_at: Some(soon) },
             2 => End::Later { note: "not yet".to_owned(), at: soon },
             3 => End::Interrupted,
-            _ => End::Succeeded { output: "[1, 2]".to_owned(), failures: 0, summary: String::new() },
+            _ => End::Succeeded {
+                output: "[1, 2]".to_owned(),
+                failures: 0,
+                summary: String::new(),
+                caching: Caching::None,
+            },
         };
         Ended { claim, end, items: 0 }
     }

@@ -102,7 +102,8 @@ fn rule(take_over: bool) -> LostRule {
 }
 
 fn ok(claim: &Claimed, output: &str) -> Ended {
-    let end = End::Succeeded { output: output.to_string(), failures: 0, summary: String::new() };
+    let end =
+        End::Succeeded { output: output.to_string(), failures: 0, summary: String::new(), caching: Caching::None };
     Ended { claim: claim.clone(), end, items: 1 }
 }
 

@@ -245,6 +245,8 @@ pub struct RunRecord {
     pub cause: RunCause,
     /// The span of time that it is about.
     pub interval: Option<DataInterval>,
+    /// Its number among the batches of a continuous DAG.
+    pub batch: Option<u64>,
     /// Where it stands.
     pub state: RunState,
     /// Failed items in all tasks; known when the run has ended.

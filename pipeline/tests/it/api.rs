@@ -93,11 +93,42 @@ async fn the_document_names_every_path() {
     let (status, document) = ask(&api, "GET", "/api/v1/openapi.json", "").await;
     assert_eq!(status, StatusCode::OK);
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    assert_eq!(paths.len(), 14, "{paths:?}");
+    assert_eq!(paths.len(), 16, "{paths:?}");
     for (path, item) in document["paths"].as_object().unwrap() {
         let method = if item.get("get").is_some() { "GET" } else { "POST" };
         let (status, _) =
             ask(&api, method, &path.replace("{id}", "x").replace("{name}", "x").replace("{task}", "x"), "").await;
         assert!(status != StatusCode::METHOD_NOT_ALLOWED && status.as_u16() < 500, "{method} {path}: {status}");
     }
+}
+
+#[tokio::test]
+async fn items_come_in_by_a_webhook_once_and_not_without_bound() {
+    let home = tempfile::tempdir().unwrap();
+    let store = store(home.path()).await;
+    let live = dag("dag: live\ncontinuous: {webhook: new, max_batch: 1}\ntasks: {a: {job: give}}");
+    store.register(&live, Timestamp::now()).await.unwrap();
+    let api = pipeline::api::router(store.clone());
+    let record = json!({"eventName": "ObjectCreated:Put", "s3": {
+        "bucket": {"name": "traps"}, "object": {"key": "a.jpg", "size": 7, "sequencer": "1"}}});
+    let body = json!({"Records": [record]}).to_string();
+    for accepted in [1, 0] {
+        let (status, answer) = ask(&api, "POST", "/api/v1/webhooks/new", &body).await;
+        assert_eq!((status, answer), (StatusCode::ACCEPTED, json!({"accepted": accepted})));
+    }
+    let (status, told) = ask(&api, "POST", "/api/v1/webhooks/old", &body).await;
+    assert_eq!(status, StatusCode::NOT_FOUND, "{told}");
+    assert_eq!(ask(&api, "POST", "/api/v1/webhooks/new", "").await.0, StatusCode::BAD_REQUEST);
+    let (_, streams) = ask(&api, "GET", "/api/v1/streams", "").await;
+    assert_eq!((&streams["streams"][0]["dag"], &streams["streams"][0]["waiting"]), (&json!("live"), &json!(1)));
+    let (_, metrics) = ask(&api, "GET", "/metrics", "").await;
+    let metrics = metrics.as_str().unwrap();
+    assert!(metrics.contains("safari_stream_waiting_items{dag=\"live\"} 1"), "{metrics}");
+
+    let many: Vec<Value> = (0..10_000).map(|n| json!({"id": n})).collect();
+    ask(&api, "POST", "/api/v1/webhooks/new", &Value::from(many).to_string()).await;
+    let request = Request::builder().method("POST").uri("/api/v1/webhooks/new").body(Body::from("[1]")).unwrap();
+    let answer = api.clone().oneshot(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(answer.headers()["retry-after"], "5");
 }

@@ -507,4 +507,6 @@ fn mistakes_in_caches_and_where_secrets_may_stand() {
 fn a_schedule_needs_defaults() {
     let lines = "params: {source: {type: string}, size: {type: integer, default: 1}}\nschedule: \"@daily\"";
     golden(&with_lines(lines), &["d.yaml:3:1: a schedule gives no parameters; add a default to parameter `source`"]);
+    let lines = "params: {source: {type: string}}\ncontinuous: {webhook: new}";
+    golden(&with_lines(lines), &["d.yaml:3:1: a source gives no parameters; add a default to parameter `source`"]);
 }

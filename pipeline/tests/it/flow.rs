@@ -236,16 +236,3 @@ async fn secrets_reach_the_job_and_stay_out_of_the_state() {
             .await;
     assert_eq!(outcome.first_error.unwrap(), "task `a`: secrets that are not set: `other`; set each of them");
 }
-
-#[tokio::test]
-async fn settings_without_effect_yet_are_refused_not_ignored() {
-    let home = tempfile::tempdir().unwrap();
-    let runner = runner(home.path(), []).await;
-    let dag = dag("dag: d\ncontinuous: {webhook: new}\ntasks:\n  a: {job: give, cache: true}\n");
-    let error = runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "test.yaml:1:1: `continuous` of the DAG has no effect in this version yet; remove it\n\
-         test.yaml:4:3: `cache` of task `a` has no effect in this version yet; remove it"
-    );
-}

@@ -7,6 +7,7 @@ mod alerts;
 mod api;
 mod assets;
 mod backfill;
+mod cache;
 mod common;
 mod dag_files;
 mod dag_language;
@@ -27,6 +28,8 @@ mod schedule_timetable;
 mod schedules;
 mod shapes;
 mod speed;
+mod streams;
+mod versions;
 
 /// Where the state of these tests is.
 const ENGINE: platform::database::Engine = platform::database::Engine::Sqlite;

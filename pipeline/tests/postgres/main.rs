@@ -11,6 +11,8 @@ mod api;
 mod assets;
 #[path = "../it/backfill.rs"]
 mod backfill;
+#[path = "../it/cache.rs"]
+mod cache;
 #[path = "../it/common.rs"]
 mod common;
 #[path = "../it/flow.rs"]
@@ -33,6 +35,10 @@ mod schedules;
 mod shapes;
 #[path = "../it/speed.rs"]
 mod speed;
+#[path = "../it/streams.rs"]
+mod streams;
+#[path = "../it/versions.rs"]
+mod versions;
 
 /// Where the state of these tests is.
 const ENGINE: platform::database::Engine = platform::database::Engine::Postgres;

@@ -122,12 +122,10 @@ fn read_starts(
 ) {
     if let Some((place, node)) = fields.get("schedule") {
         draft.schedule = schedule::read(node, templates.yaml, out);
-        for param in templates.params.iter().filter(|param| param.default.is_none()) {
-            let name = &param.name;
-            out.add(*place, format!("a schedule gives no parameters; add a default to parameter `{name}`"));
-        }
+        check_defaults(*place, "a schedule", templates, out);
     }
     if let Some((place, node)) = fields.get("continuous") {
+        check_defaults(*place, "a source", templates, out);
         if fields.contains_key("schedule") {
             out.add(*place, "the DAG has both `schedule` and `continuous`; keep one of them");
         }
@@ -184,4 +182,12 @@ fn read_tasks(
         draft.tasks.push(task);
     }
     (draft.uses, draft.lost_needs) = (tasks.uses, tasks.lost_needs);
+}
+
+/// What starts runs by itself gives them no parameters.
+fn check_defaults(place: Place, what: &str, templates: &Templates<'_>, out: &mut Collector) {
+    for param in templates.params.iter().filter(|param| param.default.is_none()) {
+        let name = &param.name;
+        out.add(place, format!("{what} gives no parameters; add a default to parameter `{name}`"));
+    }
 }

@@ -1,0 +1,129 @@
+//! Continuous DAGs: how they stand, and the webhooks that items come in by.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::body::read;
+use super::problem::Problem;
+use crate::clock::Timestamp;
+use crate::dag::StreamSource;
+use crate::state::{Store, StreamRecord};
+use crate::stream::notification;
+
+/// Batches of items that may wait in the state; with more, senders are told to come back.
+const MOST_BATCHES_WAITING: u64 = 100;
+
+/// Fewer items than this may always wait.
+const FEW_ITEMS: u64 = 10_000;
+
+/// When a sender who was refused may come back, in seconds.
+const COME_BACK: u32 = 5;
+
+/// All continuous DAGs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Streams {
+    streams: Vec<StreamView>,
+}
+
+/// How a continuous DAG stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StreamView {
+    dag: String,
+    /// Items that have come in and are in no batch.
+    waiting: u64,
+    /// Batches that are queued or running.
+    in_flight: u64,
+    /// Batches so far.
+    batches: u64,
+    /// How long the oldest item has been there whose batch has not ended.
+    lag_seconds: f64,
+    /// Why the source could not be read the last time.
+    error: Option<String>,
+}
+
+/// What became of what was sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Accepted {
+    /// Items that were not known before, over all DAGs that take them.
+    accepted: u64,
+}
+
+/// Lists continuous DAGs.
+#[utoipa::path(
+    get, path = "/api/v1/streams", responses((status = 200, body = Streams), (status = "default", body = Problem))
+)]
+pub(super) async fn list(State(store): State<Store>) -> Result<Json<Streams>, Problem> {
+    let now = Timestamp::now();
+    let view = |record: StreamRecord| StreamView {
+        lag_seconds: record.lag(now).as_secs_f64(),
+        dag: record.dag,
+        waiting: record.waiting,
+        in_flight: record.in_flight,
+        batches: record.batches,
+        error: record.error,
+    };
+    Ok(Json(Streams { streams: store.streams().await?.into_iter().map(view).collect() }))
+}
+
+/// Takes items for the continuous DAGs that have this webhook as their source: S3 event notifications (also in
+/// envelopes of SNS, SQS and EventBridge) or any JSON; the elements of a list are items. The answer comes when they are
+/// written down. Items that are known already are not taken again: objects are known by name and version, others by
+/// their `id` or the header `Idempotency-Key`.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{name}",
+    params(
+        ("name" = String, Path, description = "name of the webhook"),
+        ("Idempotency-Key" = Option<String>, Header, description = "the same when a request is sent again")
+    ),
+    request_body(content = serde_json::Value, content_type = "application/json"),
+    responses(
+        (status = 202, body = Accepted),
+        (status = 429, body = Problem, description = "too many items wait; come back after `Retry-After` seconds"),
+        (status = "default", body = Problem)
+    )
+)]
+pub(super) async fn receive(
+    State(store): State<Store>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Accepted>), Problem> {
+    if body.is_empty() {
+        return Err(Problem::bad_request("the body is empty; send a notification or any JSON"));
+    }
+    let body: serde_json::Value = read(&body)?;
+    let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
+    let takers = takers(&store, &name).await?;
+    if takers.is_empty() {
+        return Err(Problem::not_found(format!("no dag has the webhook `{name}` as its source")));
+    }
+    for (dag, most) in &takers {
+        if store.waiting_items(dag, *most).await? >= *most {
+            return Err(Problem::too_many(format!("{most} items wait for dag `{dag}`; send again later"), COME_BACK));
+        }
+    }
+    let items = notification::items(&body, key);
+    let mut accepted = 0;
+    for (dag, _) in &takers {
+        accepted += store.add_items(dag, &items, Timestamp::now()).await?;
+    }
+    Ok((StatusCode::ACCEPTED, Json(Accepted { accepted })))
+}
+
+/// DAGs whose source the webhook is, and how many items may wait for each.
+async fn takers(store: &Store, name: &str) -> Result<Vec<(String, u64)>, Problem> {
+    let mut found = Vec::new();
+    for record in store.dags().await?.into_iter().filter(|record| record.file.is_some()) {
+        let dag = store.dag_version(record.version).await?;
+        let Some(continuous) = &dag.continuous else { continue };
+        if continuous.source == StreamSource::Webhook(name.to_owned()) {
+            let most = FEW_ITEMS.max(u64::from(continuous.max_batch) * MOST_BATCHES_WAITING);
+            found.push((dag.name.clone(), most));
+        }
+    }
+    Ok(found)
+}
