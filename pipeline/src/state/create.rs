@@ -5,6 +5,7 @@ use sqlx::AnyConnection;
 
 use super::Plan;
 use super::assets;
+use super::changes;
 use super::statement::Statement;
 use super::step::{Locked, lock};
 use super::types::{InstanceKind, RunCause, RunState, TaskState};
@@ -119,6 +120,7 @@ pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, reque
     if made.rows_affected() == 0 {
         return Ok(false);
     }
+    changes::note(connection, plan.run, RunState::Queued, *now).await?;
     let tasks: Vec<_> = plan.dag.tasks().iter().enumerate().collect();
     for chunk in tasks.chunks(ROWS_IN_ONE) {
         let mut insert = Statement::new(
