@@ -2,6 +2,7 @@
 
 mod args;
 mod asset;
+mod backend;
 mod backfill;
 mod cache;
 mod config;
@@ -21,6 +22,7 @@ mod summary;
 mod task;
 mod train;
 mod versions;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -70,6 +72,7 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Dag { command } => dag::run(command, configuration).await,
             Command::Stream { command } => stream::run(command, &configuration).await,
             Command::Server(server) => server::server(server, configuration).await,
+            Command::Api(api) => server::api(api, configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,
             Command::Detect(detect) => detect::detect(detect, configuration).await,

@@ -78,6 +78,28 @@ CREATE UNIQUE INDEX run_of_backfill ON run (backfill_id, interval_start) WHERE b
 CREATE UNIQUE INDEX run_of_task ON run (parent_key) WHERE parent_key IS NOT NULL;
 CREATE INDEX run_of_parent ON run (parent_run_id) WHERE parent_run_id IS NOT NULL;
 
+-- What happened to runs, for those who follow them. A change is written in its transaction, and has no position yet: on
+-- PostgreSQL a transaction may commit before one that began earlier, and whoever has read up to position 7 must never
+-- meet a 6. What is committed is given positions afterwards, by one process at a time.
+CREATE TABLE run_change (
+    run_id      TEXT   NOT NULL REFERENCES run (id),
+    number      BIGINT NOT NULL, -- of the change among those of its run, from 1
+    position    BIGINT, -- among all changes
+    state       TEXT   NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'succeeded_with_failures', 'failed', 'cancelled')),
+    changed_at  BIGINT NOT NULL, -- not before the change of the run that came before it
+    PRIMARY KEY (run_id, number)
+);
+
+CREATE UNIQUE INDEX run_change_position ON run_change (position) WHERE position IS NOT NULL;
+CREATE INDEX run_change_unplaced ON run_change (changed_at, number, run_id) WHERE position IS NULL;
+
+-- One row: the last position that was given. Whoever gives positions locks it.
+CREATE TABLE run_change_last (
+    position  BIGINT NOT NULL
+);
+
+INSERT INTO run_change_last (position) VALUES (0);
+
 -- A task is one row with map_index -1: kind 'single' runs itself, kind 'map' stands for the rows of kind 'item' with
 -- map_index 0, 1, ... that are made when its list is known. Items beyond the task's own limit are waiting.
 CREATE TABLE task_instance (

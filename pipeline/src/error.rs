@@ -88,6 +88,9 @@ pub enum Error {
         /// The range.
         range: String,
     },
+    /// No DAG could name an asset so.
+    #[error("`{0}` cannot name an asset; give a name or a URL without blanks and braces")]
+    AssetName(String),
     /// No backfill has this id.
     #[error("backfill {0} is not in the state database; list the backfills to find its id")]
     BackfillNotFound(BackfillId),
@@ -116,6 +119,17 @@ pub enum Error {
         task: String,
         /// All names that there are.
         names: String,
+    },
+    /// Somebody wants to go on behind a change that never was.
+    #[error(
+        "no change of a run has position {position}, the last is {last}; the position is of another database, \
+         begin without one"
+    )]
+    PositionUnknown {
+        /// Where to go on.
+        position: i64,
+        /// The last change.
+        last: i64,
     },
     /// A lock file or a folder of the run cannot be made or locked.
     #[error("cannot use {path}: {source}; check that the home folder is writable and its disk not full")]

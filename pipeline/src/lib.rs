@@ -20,6 +20,7 @@
 
 pub mod alerts;
 pub mod api;
+pub mod changes;
 pub mod clock;
 pub mod dag;
 mod error;
@@ -33,6 +34,7 @@ pub mod stream;
 pub mod template;
 
 pub use alerts::Alerts;
+pub use changes::{ChangeFeed, Follower};
 pub use clock::Timestamp;
 pub use dag::{Dag, Mistake, Mistakes, Params};
 pub use error::{Error, Result};

@@ -2,13 +2,14 @@
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::body::read;
-use super::problem::Problem;
+use super::extract::Path;
+use super::problem::{Problem, Problems};
 use crate::clock::Timestamp;
 use crate::dag::StreamSource;
 use crate::state::{Store, StreamRecord};
@@ -54,7 +55,8 @@ pub(super) struct Accepted {
 
 /// Lists continuous DAGs.
 #[utoipa::path(
-    get, path = "/api/v1/streams", responses((status = 200, body = Streams), (status = "default", body = Problem))
+    get, path = "/api/v1/streams", operation_id = "listStreams",
+    responses((status = 200, description = "All continuous DAGs.", body = Streams), Problems)
 )]
 pub(super) async fn list(State(store): State<Store>) -> Result<Json<Streams>, Problem> {
     let now = Timestamp::now();
@@ -74,17 +76,13 @@ pub(super) async fn list(State(store): State<Store>) -> Result<Json<Streams>, Pr
 /// written down. Items that are known already are not taken again: objects are known by name and version, others by
 /// their `id` or the header `Idempotency-Key`.
 #[utoipa::path(
-    post, path = "/api/v1/webhooks/{name}",
+    post, path = "/api/v1/webhooks/{name}", operation_id = "receive",
     params(
-        ("name" = String, Path, description = "name of the webhook"),
+        ("name" = String, Path, pattern = r"^[^\u0000]*$", description = "name of the webhook"),
         ("Idempotency-Key" = Option<String>, Header, description = "the same when a request is sent again")
     ),
-    request_body(content = serde_json::Value, content_type = "application/json"),
-    responses(
-        (status = 202, body = Accepted),
-        (status = 429, body = Problem, description = "too many items wait; come back after `Retry-After` seconds"),
-        (status = "default", body = Problem)
-    )
+    request_body = Value,
+    responses((status = 202, description = "They are written down.", body = Accepted), Problems)
 )]
 pub(super) async fn receive(
     State(store): State<Store>,
@@ -92,10 +90,9 @@ pub(super) async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Accepted>), Problem> {
-    if body.is_empty() {
-        return Err(Problem::bad_request("the body is empty; send a notification or any JSON"));
-    }
-    let body: serde_json::Value = read(&body)?;
+    // Senders such as SNS give another content type than JSON's.
+    let body: Value = serde_json::from_slice(&body)
+        .map_err(|error| Problem::bad_request(format!("the body must be JSON ({error})")))?;
     let key = headers.get("idempotency-key").and_then(|value| value.to_str().ok());
     let takers = takers(&store, &name).await?;
     if takers.is_empty() {

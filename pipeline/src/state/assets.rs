@@ -8,7 +8,7 @@ use super::statement::Statement;
 use super::step::RunTransaction;
 use super::writer::read_id;
 use crate::clock::Timestamp;
-use crate::dag::{Dag, DagSchedule};
+use crate::dag::{Dag, DagSchedule, is_asset};
 use crate::error::{Error, Result};
 use crate::ids::{AssetEventId, RunId};
 
@@ -45,19 +45,33 @@ impl RunTransaction<'_> {
 
 impl Store {
     /// Notes that a person or another program has updated an asset.
-    pub async fn update_asset(&self, asset: &str, now: Timestamp) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::AssetName`] for a name that no DAG could wait for, and errors of the database.
+    pub async fn update_asset(&self, asset: &str, now: Timestamp) -> Result<AssetEvent> {
+        if !is_asset(asset) {
+            return Err(Error::AssetName(asset.to_owned()));
+        }
         let mut transaction = self.pool().begin_with(self.database.begin_write()).await.map_err(doing)?;
-        note(&mut transaction, asset, None, now).await?;
+        let id = note(&mut transaction, asset, None, now).await?;
         transaction.commit().await.map_err(doing)?;
         self.writer.tell_others();
-        Ok(())
+        Ok(AssetEvent { id, asset: asset.to_owned(), run: None, task: None, created_at: now })
     }
 
-    /// The newest updates, newest first; of one asset or of all.
-    pub async fn asset_events(&self, asset: Option<&str>, most: u32) -> Result<Vec<AssetEvent>> {
+    /// Updates, newest first; those before another one if it is given, of one asset or of all.
+    pub async fn asset_events(
+        &self,
+        most: u32,
+        before: Option<AssetEventId>,
+        asset: Option<&str>,
+    ) -> Result<Vec<AssetEvent>> {
         let mut query = Statement::new("SELECT id, asset, run_id, task, created_at FROM asset_event WHERE TRUE");
         if let Some(asset) = asset {
             query.push(" AND asset = ").text(asset);
+        }
+        if let Some(before) = before {
+            query.push(" AND id < ").text(before.to_string());
         }
         query.push(" ORDER BY id DESC LIMIT ").number(i64::from(most));
         type Row = (String, String, Option<String>, Option<String>, i64);
@@ -134,10 +148,10 @@ async fn note(
     asset: &str,
     source: Option<(RunId, &str)>,
     now: Timestamp,
-) -> Result<()> {
-    let id = AssetEventId::new().to_string();
+) -> Result<AssetEventId> {
+    let id = AssetEventId::new();
     sqlx::query("INSERT INTO asset_event (id, asset, run_id, task, created_at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(&id)
+        .bind(id.to_string())
         .bind(asset)
         .bind(source.map(|(run, _)| run.to_string()))
         .bind(source.map(|(_, task)| task))
@@ -146,12 +160,12 @@ async fn note(
         .await
         .map_err(doing)?;
     sqlx::query("UPDATE asset_wait SET event_id = $1 WHERE asset = $2")
-        .bind(&id)
+        .bind(id.to_string())
         .bind(asset)
         .execute(connection)
         .await
-        .map(drop)
-        .map_err(doing)
+        .map_err(doing)?;
+    Ok(id)
 }
 
 fn doing(error: sqlx::Error) -> Error {

@@ -1,7 +1,9 @@
 //! Backfills: runs of a DAG over a range of the past, made by the scheduler as far as their own limit allows.
 
+use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
+use utoipa::ToSchema;
 
 use super::Store;
 use super::statement::Statement;
@@ -23,7 +25,8 @@ const COLUMNS: &str =
     FROM backfill";
 
 /// Which intervals of its range a backfill makes runs for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Rerun {
     /// Those that have no run yet.
     #[default]
@@ -35,7 +38,8 @@ pub enum Rerun {
 }
 
 /// Where a backfill stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum BackfillState {
     /// It has intervals left, or runs that have not ended.
     Running,
@@ -56,6 +60,15 @@ pub struct NewBackfill {
     pub rerun: Rerun,
     /// Most runs of it that are queued or running at once, at least 1.
     pub max_active: u32,
+}
+
+/// Which backfills are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackfillFilter {
+    /// Only of this DAG.
+    pub dag: Option<String>,
+    /// Only in this state.
+    pub state: Option<BackfillState>,
 }
 
 /// A backfill as stored.
@@ -160,9 +173,24 @@ impl Store {
         Ok(id)
     }
 
-    /// The newest backfills, newest first.
-    pub async fn backfills(&self, most: u32) -> Result<Vec<BackfillRecord>> {
+    /// Backfills, newest first; those made before another one if it is given.
+    pub async fn backfills(
+        &self,
+        most: u32,
+        before: Option<BackfillId>,
+        filter: &BackfillFilter,
+    ) -> Result<Vec<BackfillRecord>> {
         let mut query = Statement::new(COLUMNS);
+        query.push(" WHERE TRUE");
+        if let Some(before) = before {
+            query.push(" AND backfill.id < ").text(before.to_string());
+        }
+        if let Some(dag) = &filter.dag {
+            query.push(" AND backfill.dag = ").text(dag.as_str());
+        }
+        if let Some(state) = filter.state {
+            query.push(" AND backfill.state = ").text(state.as_str());
+        }
         query.push(" ORDER BY backfill.id DESC LIMIT ").number(i64::from(most));
         self.backfill_records(query).await
     }

@@ -5,6 +5,7 @@ use sqlx::AnyConnection;
 
 use super::Plan;
 use super::assets;
+use super::changes;
 use super::statement::Statement;
 use super::step::{Locked, lock};
 use super::streams;
@@ -136,6 +137,7 @@ pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, reque
     if let Some((number, most)) = batch {
         streams::fill_batch(connection, plan.run, &plan.dag.name, number, most).await?;
     }
+    changes::note(connection, plan.run, RunState::Queued, *now).await?;
     let tasks: Vec<_> = plan.dag.tasks().iter().enumerate().collect();
     for chunk in tasks.chunks(ROWS_IN_ONE) {
         let mut insert = Statement::new(

@@ -14,12 +14,14 @@ mod alerts;
 mod assets;
 mod backfill;
 mod cache;
+mod changes;
 mod children;
 mod claim;
 mod create;
 mod dags;
 mod depth;
 mod ended;
+mod instances;
 mod lost;
 mod migrations;
 mod pools;
@@ -41,14 +43,15 @@ use platform::database::Database;
 use sqlx::AnyPool;
 
 pub use assets::AssetEvent;
-pub use backfill::{BackfillRecord, BackfillState, NewBackfill, Rerun};
+pub use backfill::{BackfillFilter, BackfillRecord, BackfillState, NewBackfill, Rerun};
+pub use changes::{ChangeFilter, RunChange};
 pub use depth::Depth;
 pub use register::DagRecord;
 pub use reopen::Again;
 pub use streams::{NewItem, StreamRecord};
 pub use types::{
-    AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunRecord, RunState, TaskState,
-    TaskSummary,
+    AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunFilter, RunRecord, RunState,
+    TaskState, TaskSummary,
 };
 pub use versions::{DagVersionRecord, Version};
 

@@ -9,10 +9,7 @@ use sqlx::any::AnyRow;
 
 use super::Store;
 use super::statement::Statement;
-use super::types::{
-    AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunRecord, RunState, TaskState,
-    TaskSummary,
-};
+use super::types::{InstanceKind, RunCause, RunFilter, RunRecord, RunState, TaskState, TaskSummary};
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::dag::{Dag, Params};
@@ -35,18 +32,24 @@ impl Store {
 
     /// The newest runs, newest first.
     pub async fn runs(&self, most: u32) -> Result<Vec<RunRecord>> {
-        self.runs_before(most, None, None).await
+        self.runs_before(most, None, &RunFilter::default()).await
     }
 
-    /// Runs made before another one, newest first; of one DAG or of all.
-    pub async fn runs_before(&self, most: u32, before: Option<RunId>, dag: Option<&str>) -> Result<Vec<RunRecord>> {
+    /// Runs, newest first; those made before another one if it is given.
+    pub async fn runs_before(&self, most: u32, before: Option<RunId>, filter: &RunFilter) -> Result<Vec<RunRecord>> {
         let mut query = Statement::new(RUN_COLUMNS);
         query.push(" WHERE TRUE");
         if let Some(before) = before {
             query.push(" AND id < ").text(before.to_string());
         }
-        if let Some(dag) = dag {
-            query.push(" AND dag = ").text(dag);
+        if let Some(dag) = &filter.dag {
+            query.push(" AND dag = ").text(dag.as_str());
+        }
+        if let Some(state) = filter.state {
+            query.push(" AND state = ").text(state.as_str());
+        }
+        if let Some(cause) = filter.cause {
+            query.push(" AND cause = ").text(cause.as_str());
         }
         query.push(" ORDER BY id DESC LIMIT ").number(i64::from(most));
         let rows = query.query().fetch_all(self.pool()).await.map_err(reading)?;
@@ -161,32 +164,6 @@ impl Store {
         .map_err(reading)?;
         let groups: Vec<Group> = rows.iter().map(Group::read).collect::<Result<_>>()?;
         Ok(dag.tasks().iter().filter_map(|task| summary(&task.id, &task.job, &groups)).collect())
-    }
-
-    /// All task instances of a run: tasks in topological order, items of a mapped task after it in order.
-    pub async fn instances(&self, run: RunId) -> Result<Vec<InstanceRecord>> {
-        let rows = sqlx::query(
-            "SELECT id, task, map_index, kind, state, attempts, lost_in_a_row, output, failures, summary, error
-             FROM task_instance WHERE run_id = $1 ORDER BY position, map_index",
-        )
-        .bind(run.to_string())
-        .fetch_all(self.pool())
-        .await
-        .map_err(reading)?;
-        rows.iter().map(instance_record).collect()
-    }
-
-    /// All attempts of a run, in the order of their making.
-    pub async fn attempts(&self, run: RunId) -> Result<Vec<AttemptRecord>> {
-        let rows = sqlx::query(
-            "SELECT a.id, a.task_instance_id, a.number, a.state, a.owner_host, a.owner_pid, a.owner_key, a.lease_until, a.error
-             FROM attempt a JOIN task_instance t ON t.id = a.task_instance_id WHERE t.run_id = $1 ORDER BY a.id",
-        )
-        .bind(run.to_string())
-        .fetch_all(self.pool())
-        .await
-        .map_err(reading)?;
-        rows.iter().map(attempt_record).collect()
     }
 }
 
@@ -307,50 +284,25 @@ fn interval(row: &AnyRow) -> Result<Option<DataInterval>> {
     Ok(start.zip(end).map(|(start, end)| DataInterval { start, end }))
 }
 
-fn instance_record(row: &AnyRow) -> Result<InstanceRecord> {
-    Ok(InstanceRecord {
-        id: read_id(&get::<String>(row, "id")?)?,
-        task: get(row, "task")?,
-        map_index: u32::try_from(get::<i64>(row, "map_index")?).ok(),
-        kind: InstanceKind::read(&get::<String>(row, "kind")?)?,
-        state: TaskState::read(&get::<String>(row, "state")?)?,
-        attempts: small(row, "attempts")?,
-        lost_in_a_row: small(row, "lost_in_a_row")?,
-        output: get::<Option<String>>(row, "output")?.as_deref().map(json).transpose()?,
-        failures: count(row, "failures")?,
-        summary: get(row, "summary")?,
-        error: get(row, "error")?,
-    })
-}
-
-fn attempt_record(row: &AnyRow) -> Result<AttemptRecord> {
-    Ok(AttemptRecord {
-        id: read_id(&get::<String>(row, "id")?)?,
-        instance: read_id(&get::<String>(row, "task_instance_id")?)?,
-        number: small(row, "number")?,
-        state: AttemptState::read(&get::<String>(row, "state")?)?,
-        owner: Owner { host: get(row, "owner_host")?, pid: small(row, "owner_pid")?, key: get(row, "owner_key")? },
-        lease_until: Timestamp::from_millis(get(row, "lease_until")?),
-        error: get(row, "error")?,
-    })
-}
-
-fn get<'r, T: sqlx::Decode<'r, sqlx::Any> + sqlx::Type<sqlx::Any>>(row: &'r AnyRow, name: &str) -> Result<T> {
+pub(super) fn get<'r, T: sqlx::Decode<'r, sqlx::Any> + sqlx::Type<sqlx::Any>>(
+    row: &'r AnyRow,
+    name: &str,
+) -> Result<T> {
     row.try_get(name).map_err(reading)
 }
 
-fn count(row: &AnyRow, name: &str) -> Result<u64> {
+pub(super) fn count(row: &AnyRow, name: &str) -> Result<u64> {
     Ok(u64::try_from(get::<i64>(row, name)?).unwrap_or(0))
 }
 
-fn small(row: &AnyRow, name: &str) -> Result<u32> {
+pub(super) fn small(row: &AnyRow, name: &str) -> Result<u32> {
     Ok(u32::try_from(get::<i64>(row, name)?).unwrap_or(u32::MAX))
 }
 
-fn json(text: &str) -> Result<Value> {
+pub(super) fn json(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(|error| Error::Corrupt { what: format!("JSON that cannot be read ({error})") })
 }
 
-fn reading(error: sqlx::Error) -> Error {
+pub(super) fn reading(error: sqlx::Error) -> Error {
     Error::database(DOING, error)
 }

@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Connection};
 use super::Store;
 use super::assets::subscribe;
 use super::create::keep_dag;
+use super::statement::Statement;
 use super::streams::open_stream;
 use super::writer::read_id;
 use crate::clock::Timestamp;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::ids::{DagVersionId, RunId};
 
 const DOING: &str = "keeping the list of DAGs";
+const COLUMNS: &str = "SELECT name, dag_version_id, file, active_runs, paused, done_until FROM dag";
 
 /// A DAG as it stands now.
 #[derive(Clone, Debug)]
@@ -89,12 +91,36 @@ impl Store {
 
     /// All DAGs by name.
     pub async fn dags(&self) -> Result<Vec<DagRecord>> {
+        let mut query = Statement::new(COLUMNS);
+        query.push(" ORDER BY name");
+        self.dag_records(query).await
+    }
+
+    /// DAGs by name; those behind a name if it is given.
+    pub async fn dags_after(&self, most: u32, after: Option<&str>, paused: Option<bool>) -> Result<Vec<DagRecord>> {
+        let mut query = Statement::new(COLUMNS);
+        query.push(" WHERE TRUE");
+        if let Some(after) = after {
+            query.push(" AND name > ").text(after);
+        }
+        if let Some(paused) = paused {
+            query.push(" AND paused = ").number(i64::from(paused));
+        }
+        query.push(" ORDER BY name LIMIT ").number(i64::from(most));
+        self.dag_records(query).await
+    }
+
+    /// A DAG by its name.
+    pub async fn dag_record(&self, name: &str) -> Result<DagRecord> {
+        let mut query = Statement::new(COLUMNS);
+        query.push(" WHERE name = ").text(name);
+        self.dag_records(query).await?.pop().ok_or_else(|| Error::DagNotFound(name.to_owned()))
+    }
+
+    async fn dag_records(&self, query: Statement) -> Result<Vec<DagRecord>> {
         type Row = (String, String, Option<String>, i64, i64, Option<i64>);
         let rows: Vec<Row> =
-            sqlx::query_as("SELECT name, dag_version_id, file, active_runs, paused, done_until FROM dag ORDER BY name")
-                .fetch_all(self.pool())
-                .await
-                .map_err(|error| Error::database(DOING, error))?;
+            query.query_as().fetch_all(self.pool()).await.map_err(|error| Error::database(DOING, error))?;
         let record = |(name, version, file, active_runs, paused, done_until): Row| {
             Ok(DagRecord {
                 name,

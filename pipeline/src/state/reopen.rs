@@ -7,10 +7,12 @@ use sqlx::AnyConnection;
 
 use super::Plan;
 use super::cache;
+use super::changes;
 use super::statement::Statement;
 use super::step::{RunTransaction, lock};
 use super::types::{InstanceKind, RunState, TaskState};
 use crate::clock::Timestamp;
+use crate::dag::Dag;
 use crate::error::{Error, Result};
 
 const DOING: &str = "letting a run go on";
@@ -81,6 +83,7 @@ pub(super) async fn reopen(
     .execute(&mut *connection)
     .await
     .map_err(|error| Error::database(DOING, error))?;
+    changes::note(connection, plan.run, RunState::Queued, *now).await?;
     Ok(RunState::Queued)
 }
 
@@ -147,7 +150,7 @@ fn choose(plan: &Plan, again: &Again, rows: &[Row]) -> Result<Chosen> {
             chosen.items.retain(|position| !chosen.whole.contains(position));
         }
         Again::Task { task, downstream } => {
-            let missing = || Error::TaskNotFound { run: plan.run, task: task.clone(), names: names(plan) };
+            let missing = || Error::TaskNotFound { run: plan.run, task: task.clone(), names: names(&plan.dag) };
             let position = plan.dag.position(task).ok_or_else(missing)?;
             chosen.whole.insert(position);
             if *downstream {
@@ -158,8 +161,9 @@ fn choose(plan: &Plan, again: &Again, rows: &[Row]) -> Result<Chosen> {
     Ok(chosen)
 }
 
-fn names(plan: &Plan) -> String {
-    plan.dag.tasks().iter().map(|task| task.id.as_str()).collect::<Vec<_>>().join(", ")
+/// All tasks of a DAG, for a message.
+pub(super) fn names(dag: &Dag) -> String {
+    dag.tasks().iter().map(|task| task.id.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// All tasks that come after one, by position.

@@ -314,6 +314,7 @@ impl World {
             in_pool += self.check_run(run).await;
             if run.state.is_finished() {
                 self.settled.insert(run.id);
+                self.check_changes(run).await;
             }
         }
         for record in self.store.dags().await.unwrap() {
@@ -326,6 +327,23 @@ impl World {
         let pools = self.store.pools().await.unwrap();
         assert_eq!(pools, [("p".to_owned(), POOL_SLOTS, in_pool)]);
         assert!(in_pool <= POOL_SLOTS, "{in_pool} slots are used");
+    }
+
+    /// All that a run came to is told to those who follow it.
+    async fn check_changes(&self, run: &RunRecord) {
+        self.store.place_changes().await.unwrap();
+        let changes = self.store.changes_after(0, 100_000).await.unwrap();
+        let of_run = changes.iter().filter(|change| change.run == run.id);
+        let told: Vec<RunState> = of_run.map(|change| change.state).collect();
+        assert_eq!((told.first(), told.last()), (Some(&RunState::Queued), Some(&run.state)), "{told:?}");
+        for (before, after) in told.iter().zip(&told[1..]) {
+            let possible = match before {
+                RunState::Queued => *after == RunState::Running || after.is_finished(),
+                RunState::Running => after.is_finished(),
+                _ => *after == RunState::Queued,
+            };
+            assert!(possible, "{told:?}");
+        }
     }
 
     /// Checks one run; gives the slots of the pool that its attempts hold.

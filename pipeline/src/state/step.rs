@@ -9,6 +9,7 @@ use sqlx::AnyConnection;
 
 use super::Plan;
 use super::advance::advance;
+use super::changes;
 use super::claim::{ClaimRequest, Claimed, claim, limits, next_ready};
 use super::ended::{Ended, record};
 use super::lost::release;
@@ -245,6 +246,7 @@ impl<'a> RunTransaction<'a> {
         .execute(&mut *self.connection)
         .await
         .map_err(doing)?;
+        changes::note(self.connection, self.plan.run, RunState::Running, self.now).await?;
         if begun_before {
             self.go_on().await?;
             return Ok(true);
@@ -303,6 +305,7 @@ impl<'a> RunTransaction<'a> {
         .execute(&mut *self.connection)
         .await
         .map_err(doing)?;
+        changes::note(self.connection, self.plan.run, state, self.now).await?;
         let event = if state == RunState::Failed { AlertEvent::Failure } else { AlertEvent::Success };
         if state != RunState::Cancelled {
             let failures = u64::try_from(failures).unwrap_or(0);

@@ -4,6 +4,7 @@ use platform::database::Engine;
 use sqlx::AnyConnection;
 
 use super::Plan;
+use super::changes;
 use super::step::{Locked, RunTransaction, lock};
 use super::types::RunState;
 use crate::clock::Timestamp;
@@ -58,6 +59,7 @@ pub(super) async fn stop(
     .await
     .map_err(doing)?;
     if ends_now {
+        changes::note(connection, plan.run, state, request.now).await?;
         return Ok(state);
     }
     RunTransaction::new(connection, plan, request.now, true).finish().await

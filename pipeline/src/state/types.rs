@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::dag::Params;
@@ -12,7 +13,7 @@ use crate::ids::{AttemptId, DagVersionId, RunId, TaskInstanceId};
 use crate::schedule::DataInterval;
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
     /// Made, not yet begun.
@@ -30,7 +31,7 @@ pub enum RunState {
 }
 
 /// Where a task, or an item of a mapped task, stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TaskState {
     /// Tasks upstream have not ended.
@@ -52,7 +53,7 @@ pub enum TaskState {
 }
 
 /// Where an attempt stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AttemptState {
     /// Under way.
@@ -68,7 +69,7 @@ pub enum AttemptState {
 }
 
 /// What started a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunCause {
     /// A person, or a program through an API.
@@ -98,7 +99,8 @@ pub enum InstanceKind {
 }
 
 impl RunState {
-    const ALL: [(Self, &'static str); 6] = [
+    /// All states with their names.
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Queued, "queued"),
         (Self::Running, "running"),
         (Self::Succeeded, "succeeded"),
@@ -169,7 +171,8 @@ impl AttemptState {
 }
 
 impl RunCause {
-    const ALL: [(Self, &'static str); 6] = [
+    /// All causes with their names.
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Manual, "manual"),
         (Self::Schedule, "schedule"),
         (Self::Backfill, "backfill"),
@@ -261,6 +264,17 @@ pub struct RunRecord {
     pub finished_at: Option<Timestamp>,
 }
 
+/// Which runs are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only of this DAG.
+    pub dag: Option<String>,
+    /// Only in this state.
+    pub state: Option<RunState>,
+    /// Only those that this has started.
+    pub cause: Option<RunCause>,
+}
+
 /// A task instance as stored.
 #[derive(Clone, Debug)]
 pub struct InstanceRecord {
@@ -286,6 +300,10 @@ pub struct InstanceRecord {
     pub summary: String,
     /// Why it failed.
     pub error: Option<String>,
+    /// Start of its first attempt.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
 }
 
 /// An attempt as stored.
@@ -303,6 +321,10 @@ pub struct AttemptRecord {
     pub owner: Owner,
     /// Others may take the instance over after this moment.
     pub lease_until: Timestamp,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
     /// Why it failed or was lost.
     pub error: Option<String>,
 }

@@ -13,8 +13,11 @@ mod assets;
 mod backfill;
 #[path = "../it/cache.rs"]
 mod cache;
+mod commit_order;
 #[path = "../it/common.rs"]
 mod common;
+#[path = "../it/events.rs"]
+mod events;
 #[path = "../it/flow.rs"]
 mod flow;
 #[path = "../it/kill.rs"]
@@ -23,6 +26,8 @@ mod kill;
 mod nested;
 #[path = "../it/offers.rs"]
 mod offers;
+#[path = "../it/openapi.rs"]
+mod openapi;
 #[path = "../it/races.rs"]
 mod races;
 #[path = "../it/robust.rs"]
