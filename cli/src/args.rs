@@ -10,6 +10,8 @@ use crate::backfill::BackfillArgs;
 use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
+use crate::history::HistoryCommand;
+use crate::logs::LogsArgs;
 use crate::runs::TriggerArgs;
 use crate::server::{SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::task::TaskCommand;
@@ -59,6 +61,13 @@ pub(crate) enum Command {
     Task {
         #[command(subcommand)]
         command: TaskCommand,
+    },
+    /// Show what the attempts of a run have written
+    Logs(LogsArgs),
+    /// Remove what ended long ago
+    History {
+        #[command(subcommand)]
+        command: HistoryCommand,
     },
     /// Check, show and list DAGs; let their schedules rest and go on
     Dag {

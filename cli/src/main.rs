@@ -8,6 +8,8 @@ mod dag;
 mod detect;
 mod error;
 mod export;
+mod history;
+mod logs;
 mod progress;
 mod registry;
 mod run;
@@ -64,6 +66,8 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Asset { command } => asset::run(command, &configuration).await,
             Command::Task { command } => task::run(command, &configuration).await,
             Command::Dag { command } => dag::run(command, configuration).await,
+            Command::Logs(options) => logs::run(options, &configuration).await,
+            Command::History { command } => history::run(command, &configuration).await,
             Command::Server(server) => server::server(server, configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use clap::Args;
 use jobs::Services;
 use pipeline::clock::Timestamp;
 use pipeline::dag::Resources;
-use pipeline::{Alerts, DagFolder, JobRegistry, Offer, Runner, RunnerOptions, Scheduler, Store};
+use pipeline::history::Keep;
+use pipeline::{Alerts, DagFolder, History, JobRegistry, Logs, Offer, Runner, RunnerOptions, Scheduler, Store};
 use platform::config::Config;
 use platform::database::{Database, Engine};
 use tokio::net::TcpListener;
@@ -19,7 +21,8 @@ use tracing::{error, info, warn};
 
 use crate::args::name_and_value;
 use crate::error::{Error, Result};
-use crate::registry::{registry, secrets};
+use crate::history::kept;
+use crate::registry::{logs, registry, secrets};
 use crate::signals::Signals;
 
 /// How often the folder of DAG files is looked at.
@@ -131,6 +134,8 @@ struct Role {
     store: Store,
     registry: JobRegistry,
     options: RunnerOptions,
+    logs: Logs,
+    keep: Keep,
 }
 
 impl Role {
@@ -142,7 +147,9 @@ impl Role {
         }
         let store = Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))?;
         let registry = registry(&Arc::new(Services::new(config.clone())))?;
+        let logs = logs(&config)?;
         let options = RunnerOptions {
+            logs: Some(logs.clone()),
             parallelism: slots.map_or(config.run.parallelism, usize::from),
             lease: Duration::from_secs(config.run.lease_seconds),
             exclusive: false,
@@ -150,7 +157,7 @@ impl Role {
             secrets: secrets(&config),
             ..RunnerOptions::new(&config.home)
         };
-        Ok(Self { store, registry, options })
+        Ok(Self { store, registry, options, logs, keep: kept(&config) })
     }
 
     /// Answers HTTP requests until `stopped`.
@@ -165,7 +172,7 @@ impl Role {
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
         let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
         info!(url = %format!("http://{bound}"), "answering");
-        let router = pipeline::api::router(self.store.clone());
+        let router = pipeline::api::router(self.store.clone()).layer(Extension(self.logs.clone()));
         let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
         Ok(tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
@@ -183,10 +190,13 @@ impl Role {
         let scheduler = Scheduler::new(store.clone(), self.options.poll);
         info!(dags = %dags.display(), "scheduling");
         let alerts = Alerts::new(store.clone(), registry.clone(), &self.options);
+        let history = History::new(store.clone(), self.logs.clone(), &self.options.home);
+        let keep = self.keep;
         Ok(tokio::spawn(async move {
             tokio::join!(
                 scheduler.serve(stopped.clone()),
                 alerts.serve(stopped.clone()),
+                history.serve(keep, stopped.clone()),
                 follow(DagFolder::new(dags), store, registry, stopped)
             );
         }))

@@ -5,6 +5,7 @@
 mod backfills;
 mod body;
 mod dags;
+mod logs;
 mod metrics;
 mod problem;
 mod runs;
@@ -32,6 +33,7 @@ use crate::state::Store;
         runs::cancel,
         runs::resume,
         runs::clear,
+        logs::read,
         backfills::list,
         backfills::start,
         backfills::cancel,
@@ -41,7 +43,7 @@ use crate::state::Store;
 )]
 struct Document;
 
-/// All routes, on a store.
+/// All routes, on a store. With [`crate::Logs`] as an extension it gives the logs of attempts, too.
 pub fn router(store: Store) -> Router {
     Router::new()
         .route("/healthz", get(metrics::health))
@@ -56,6 +58,7 @@ pub fn router(store: Store) -> Router {
         .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
         .route("/api/v1/runs/{id}/resume", post(runs::resume))
         .route("/api/v1/runs/{id}/tasks/{task}/clear", post(runs::clear))
+        .route("/api/v1/runs/{id}/tasks/{task}/logs", get(logs::read))
         .route("/api/v1/backfills", get(backfills::list))
         .route("/api/v1/dags/{name}/backfills", post(backfills::start))
         .route("/api/v1/backfills/{id}/cancel", post(backfills::cancel))

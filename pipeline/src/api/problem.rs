@@ -29,9 +29,11 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let (title, status) = match &error {
-            Error::RunNotFound(_) | Error::DagNotFound(_) | Error::TaskNotFound { .. } | Error::BackfillNotFound(_) => {
-                ("not found", 404)
-            }
+            Error::RunNotFound(_)
+            | Error::DagNotFound(_)
+            | Error::TaskNotFound { .. }
+            | Error::BackfillNotFound(_)
+            | Error::NoAttempt { .. } => ("not found", 404),
             Error::RunNotFinished { .. } | Error::NothingFailed(_) => ("the run is in another state", 409),
             Error::NoIntervals { .. } => ("nothing to do", 422),
             Error::Params { .. } => ("parameters do not fit", 422),

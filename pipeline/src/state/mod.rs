@@ -12,9 +12,11 @@
 mod advance;
 mod alerts;
 mod assets;
+mod attempts;
 mod backfill;
 mod children;
 mod claim;
+mod clean;
 mod create;
 mod dags;
 mod depth;
@@ -39,6 +41,7 @@ use sqlx::AnyPool;
 
 pub use assets::AssetEvent;
 pub use backfill::{BackfillRecord, BackfillState, NewBackfill, Rerun};
+pub use clean::Removed;
 pub use depth::Depth;
 pub use register::DagRecord;
 pub use reopen::Again;
@@ -48,7 +51,9 @@ pub use types::{
 };
 
 pub(crate) use alerts::{DueAlert, Told};
+pub(crate) use attempts::{AttemptFacts, Which};
 pub(crate) use claim::{ClaimRequest, Claimed, Offered};
+pub(crate) use clean::Removal;
 pub(crate) use create::Origin;
 pub(crate) use ended::{End, Ended};
 pub(crate) use step::{Begin, Change, LostRule, RunDone, RunStep, Step, StepDone};

@@ -90,6 +90,13 @@ pub(crate) struct RunDone {
     pub(crate) state: RunState,
 }
 
+impl RunDone {
+    /// Nothing counts, and nothing is to be said of a run that is not there.
+    fn of_removed(step: &RunStep) -> Self {
+        Self { counted: vec![false; step.ended.len()], changes: Vec::new(), state: RunState::Running }
+    }
+}
+
 /// A change that the worker did not ask for by itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -131,7 +138,11 @@ pub(super) async fn step(connection: &mut AnyConnection, engine: Engine, request
     let mut done = Vec::with_capacity(runs.len());
     let mut went_on = false;
     for one in runs {
-        let (run, ready) = run_step(connection, engine, owner, *now, one).await?;
+        let (run, ready) = match run_step(connection, engine, owner, *now, one).await {
+            // It ended long ago and was removed: attempts that come back now are fenced like others of an ended run.
+            Err(Error::RunNotFound(_)) => (RunDone::of_removed(one), false),
+            other => other?,
+        };
         done.push(run);
         went_on |= ready;
     }
