@@ -119,6 +119,8 @@ pub(super) struct RunTransaction<'a> {
     pub(super) changes: Vec<Change>,
     /// Instances became ready.
     pub(super) went_on: bool,
+    /// Runs of other DAGs may begin.
+    pub(super) concerns_others: bool,
 }
 
 /// Tasks, by position, to look at.
@@ -184,8 +186,8 @@ async fn run_step(
     if may_end && !run.went_on && state == RunState::Running {
         state = run.finish().await?;
     }
-    let RunTransaction { changes, went_on, .. } = run;
-    Ok((RunDone { counted, changes, state }, went_on))
+    let RunTransaction { changes, went_on, concerns_others, .. } = run;
+    Ok((RunDone { counted, changes, state }, went_on || concerns_others))
 }
 
 /// A run as the transaction found it.
@@ -223,7 +225,7 @@ impl Settled {
 impl<'a> RunTransaction<'a> {
     pub(super) fn new(connection: &'a mut AnyConnection, plan: &'a Plan, now: Timestamp, stopping: bool) -> Self {
         let (settled, changes) = (Settled::default(), Vec::new());
-        Self { connection, plan, now, stopping, settled, changes, went_on: false }
+        Self { connection, plan, now, stopping, settled, changes, went_on: false, concerns_others: false }
     }
 
     /// Notes what the new state of an instance means for its task.

@@ -93,7 +93,7 @@ async fn the_document_names_every_path() {
     let (status, document) = ask(&api, "GET", "/api/v1/openapi.json", "").await;
     assert_eq!(status, StatusCode::OK);
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    assert_eq!(paths.len(), 14, "{paths:?}");
+    assert_eq!(paths.len(), 15, "{paths:?}");
     for (path, item) in document["paths"].as_object().unwrap() {
         let method = if item.get("get").is_some() { "GET" } else { "POST" };
         let (status, _) =

@@ -77,11 +77,16 @@ static SERVER: OnceCell<e2e::postgres::Server> = OnceCell::const_new();
 
 /// The store of a home folder; processes that share the folder share it.
 pub async fn store(home: &Path) -> Store {
+    Store::open(database(home).await).await.unwrap()
+}
+
+/// The database of a home folder, without tables until there is a store.
+pub async fn database(home: &Path) -> Database {
     let address = match crate::ENGINE {
         Engine::Sqlite => Address::Sqlite(home.join("state.db")),
         Engine::Postgres => Address::Postgres(own_database(home).await),
     };
-    Store::open(Database::open(&address).await.unwrap()).await.unwrap()
+    Database::open(&address).await.unwrap()
 }
 
 /// Makes the home's database in this process: a child that made it would end the server with itself.

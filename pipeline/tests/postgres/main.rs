@@ -15,8 +15,12 @@ mod backfill;
 mod common;
 #[path = "../it/flow.rs"]
 mod flow;
+#[path = "../it/history.rs"]
+mod history;
 #[path = "../it/kill.rs"]
 mod kill;
+#[path = "../it/logs.rs"]
+mod logs;
 #[path = "../it/nested.rs"]
 mod nested;
 #[path = "../it/offers.rs"]
