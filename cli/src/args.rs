@@ -11,6 +11,8 @@ use crate::cache::CacheCommand;
 use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
+use crate::history::HistoryCommand;
+use crate::logs::LogsArgs;
 use crate::runs::TriggerArgs;
 use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::stream::StreamCommand;
@@ -74,6 +76,13 @@ pub(crate) enum Command {
     Stream {
         #[command(subcommand)]
         command: StreamCommand,
+    },
+    /// Show what the attempts of a run have written
+    Logs(LogsArgs),
+    /// Remove what ended long ago
+    History {
+        #[command(subcommand)]
+        command: HistoryCommand,
     },
     /// Check, show and list DAGs and their versions; let their schedules rest and go on
     Dag {

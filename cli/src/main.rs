@@ -10,6 +10,8 @@ mod dag;
 mod detect;
 mod error;
 mod export;
+mod history;
+mod logs;
 mod progress;
 mod registry;
 mod run;
@@ -71,6 +73,8 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Cache { command } => cache::run(command, &configuration).await,
             Command::Dag { command } => dag::run(command, configuration).await,
             Command::Stream { command } => stream::run(command, &configuration).await,
+            Command::Logs(options) => logs::run(options, &configuration).await,
+            Command::History { command } => history::run(command, &configuration).await,
             Command::Server(server) => server::server(server, configuration).await,
             Command::Api(api) => server::api(api, configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,

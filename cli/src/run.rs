@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::args::name_and_value;
 use crate::error::{Error, Result};
-use crate::registry::{registry, secrets};
+use crate::registry::{logs, registry, secrets};
 use crate::runs::{self, RunCommand};
 use crate::signals::Signals;
 use crate::{progress, summary};
@@ -81,6 +81,7 @@ async fn runner(config: &Config, registry: JobRegistry, dags: Option<PathBuf>) -
         exclusive,
         secrets: secrets(config),
         dags,
+        logs: Some(logs(config)?),
         ..RunnerOptions::new(&config.home)
     };
     Ok(Arc::new(Runner::new(store, registry, options)))

@@ -6,11 +6,15 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use clap::Args;
 use jobs::Services;
 use pipeline::clock::Timestamp;
 use pipeline::dag::Resources;
-use pipeline::{Alerts, DagFolder, JobRegistry, Offer, Runner, RunnerOptions, Scheduler, Store, Streams};
+use pipeline::history::Keep;
+use pipeline::{
+    Alerts, DagFolder, History, JobRegistry, Logs, Offer, Runner, RunnerOptions, Scheduler, Store, Streams,
+};
 use platform::config::Config;
 use platform::database::{Database, Engine};
 use tokio::net::TcpListener;
@@ -20,7 +24,8 @@ use tracing::{error, info, warn};
 use crate::args::name_and_value;
 use crate::backend::open_store;
 use crate::error::{Error, Result};
-use crate::registry::{registry, secrets};
+use crate::history::kept;
+use crate::registry::{logs, registry, secrets};
 use crate::signals::Signals;
 
 /// How often the folder of DAG files is looked at.
@@ -108,7 +113,7 @@ impl OfferArgs {
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
-    let answering = answering(role.store.clone(), args.listen, stopped.clone()).await?;
+    let answering = answering(role.store.clone(), role.logs.clone(), args.listen, stopped.clone()).await?;
     let scheduling = role.scheduling(args.dags, stopped)?;
     let worked = role.work(Vec::new()).await;
     stop.send_replace(true);
@@ -120,7 +125,7 @@ pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode>
 pub(crate) async fn api(args: ApiArgs, config: Config) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);
-    let answering = answering(open_store(&config).await?, args.listen, stopped).await?;
+    let answering = answering(open_store(&config).await?, logs(&config)?, args.listen, stopped).await?;
     signals.next().await;
     stop.send_replace(true);
     let _ = answering.await;
@@ -150,6 +155,8 @@ struct Role {
     store: Store,
     registry: JobRegistry,
     options: RunnerOptions,
+    logs: Logs,
+    keep: Keep,
 }
 
 impl Role {
@@ -161,7 +168,9 @@ impl Role {
         }
         let store = Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))?;
         let registry = registry(&Arc::new(Services::new(config.clone())))?;
+        let logs = logs(&config)?;
         let options = RunnerOptions {
+            logs: Some(logs.clone()),
             parallelism: slots.map_or(config.run.parallelism, usize::from),
             lease: Duration::from_secs(config.run.lease_seconds),
             exclusive: false,
@@ -169,7 +178,7 @@ impl Role {
             secrets: secrets(&config),
             ..RunnerOptions::new(&config.home)
         };
-        Ok(Self { store, registry, options })
+        Ok(Self { store, registry, options, logs, keep: kept(&config) })
     }
 
     /// Reads the DAG files and keeps scheduling until `stopped`.
@@ -182,11 +191,14 @@ impl Role {
         info!(dags = %dags.display(), "scheduling");
         let alerts = Alerts::new(store.clone(), registry.clone(), &self.options);
         let streams = Streams::new(store.clone(), self.options.poll);
+        let history = History::new(store.clone(), self.logs.clone(), &self.options.home);
+        let keep = self.keep;
         Ok(tokio::spawn(async move {
             tokio::join!(
                 scheduler.serve(stopped.clone()),
                 alerts.serve(stopped.clone()),
                 streams.serve(stopped.clone()),
+                history.serve(keep, stopped.clone()),
                 follow(DagFolder::new(dags), store, registry, stopped)
             );
         }))
@@ -215,6 +227,7 @@ impl Role {
 /// Answers HTTP requests until `stopped`.
 async fn answering(
     store: Store,
+    place: Logs,
     address: SocketAddr,
     mut stopped: watch::Receiver<bool>,
 ) -> Result<tokio::task::JoinHandle<()>> {
@@ -224,7 +237,7 @@ async fn answering(
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
     info!(url = %format!("http://{bound}"), "answering");
-    let router = pipeline::api::router_until(store, stopped.clone());
+    let router = pipeline::api::router_until(store, stopped.clone()).layer(Extension(place));
     let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {

@@ -64,6 +64,8 @@ fn runs_go_on_the_past_is_run_and_assets_start_runs() {
 
     let run = safari(&["trigger", "shaky"]);
     wait_until("the run fails", || safari(&["run", "show", &run]).contains("failed, manual"));
+    let log = safari(&["logs", &run]);
+    assert!(log.contains(" first stdout {\"n\": 1}\n") && log.contains(" second error  attempt 1 failed: "), "{log}");
     std::fs::write(&ready, "").unwrap();
     safari(&["run", "resume", &run]);
     wait_until("the run goes on", || safari(&["run", "show", &run]).contains("succeeded, manual"));
@@ -104,6 +106,13 @@ fn runs_go_on_the_past_is_run_and_assets_start_runs() {
     let output = safari_command(home.path()).args(["run", "resume", "--here", &run]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(safari(&["run", "show", &run]).contains("succeeded, manual"));
+
+    let log = safari(&["logs", &run, "second", "--json", "--attempt", "2", "--follow"]);
+    assert!(log.lines().last().unwrap().contains("\"message\":\"attempt 2 succeeded\""), "{log}");
+    let would = safari(&["history", "clean", "--older-than", "0s", "--dry-run"]);
+    let removed = safari(&["history", "clean", "--older-than", "0s"]);
+    assert!(removed.starts_with(&would.replace("would remove", "removed")), "{would} {removed}");
+    assert!(!safari(&["run", "list"]).contains(&run));
 }
 
 #[test]

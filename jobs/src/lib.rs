@@ -10,15 +10,15 @@
 //!
 //! [`registry`] gives a runner all kinds. Those that look at media share the [`Services`] of the process: the lake, and
 //! one detection engine that is loaded when the first task needs it. The waiting kinds look once and say when to look
-//! again ([`pipeline::Retry::Later`]), so that no slot is held meanwhile. What programs write goes to an [`AttemptLog`],
-//! and secrets pass a [`Masker`] before they go anywhere.
+//! again ([`pipeline::Retry::Later`]), so that no slot is held meanwhile. What programs write goes to the log of
+//! their attempt, and secrets pass a [`Masker`] before they go anywhere.
 
 pub mod command;
 mod error;
 pub mod http;
 pub mod infer;
 pub mod ingest;
-pub mod log;
+mod log;
 pub mod manifest;
 pub mod mask;
 pub mod media;
@@ -38,7 +38,6 @@ use pipeline::JobRegistry;
 pub use command::CommandJob;
 pub use error::{Error, Result};
 pub use http::HttpJob;
-pub use log::{AttemptLog, Stream, TracingLog};
 pub use mask::Masker;
 pub use services::Services;
 pub use sql::{SqlJob, WaitForSqlJob};
@@ -52,8 +51,7 @@ pub fn registry(services: &Arc<Services>, masker: &Masker) -> pipeline::Result<J
     registry.register(Arc::new(report::ReportJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(SqlJob::new(Arc::clone(services), masker.clone())))?;
     registry.register(Arc::new(WaitForSqlJob::new(Arc::clone(services), masker.clone())))?;
-    let log: Arc<dyn AttemptLog> = Arc::new(TracingLog);
-    register_general(&mut registry, &log, masker)?;
+    register_general(&mut registry, masker)?;
     Ok(registry)
 }
 
@@ -61,13 +59,9 @@ pub fn registry(services: &Arc<Services>, masker: &Masker) -> pipeline::Result<J
 ///
 /// # Errors
 /// [`pipeline::Error::DuplicateJob`] when a kind is there already.
-pub fn register_general(
-    registry: &mut JobRegistry,
-    log: &Arc<dyn AttemptLog>,
-    masker: &Masker,
-) -> pipeline::Result<()> {
-    registry.register(Arc::new(CommandJob::new(Arc::clone(log), masker.clone())))?;
-    registry.register(Arc::new(HttpJob::new(Arc::clone(log), masker.clone())))?;
+pub fn register_general(registry: &mut JobRegistry, masker: &Masker) -> pipeline::Result<()> {
+    registry.register(Arc::new(CommandJob::new(masker.clone())))?;
+    registry.register(Arc::new(HttpJob::new(masker.clone())))?;
     registry.register(Arc::new(WaitForObjectJob::new()))?;
     registry.register(Arc::new(WaitForTimeJob::new()))?;
     registry.register(Arc::new(WaitForHttpJob::new(masker.clone())))

@@ -61,7 +61,8 @@ CREATE TABLE run (
     error           TEXT,
     created_at      BIGINT NOT NULL,
     started_at      BIGINT,
-    finished_at     BIGINT
+    finished_at     BIGINT,
+    logs_removed    BIGINT NOT NULL DEFAULT 0 CHECK (logs_removed IN (0, 1)) -- by age, or about to be
 );
 
 CREATE INDEX run_unfinished ON run (dag_version_id) WHERE state IN ('queued', 'running');
@@ -77,6 +78,10 @@ CREATE UNIQUE INDEX run_of_backfill ON run (backfill_id, interval_start) WHERE b
 -- However often a task is tried, it starts one run.
 CREATE UNIQUE INDEX run_of_task ON run (parent_key) WHERE parent_key IS NOT NULL;
 CREATE INDEX run_of_parent ON run (parent_run_id) WHERE parent_run_id IS NOT NULL;
+-- What is old enough to be removed.
+CREATE INDEX run_finished ON run (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX run_with_logs ON run (finished_at) WHERE logs_removed = 0 AND finished_at IS NOT NULL;
+CREATE INDEX run_of_version ON run (dag_version_id);
 
 -- What happened to runs, for those who follow them. A change is written in its transaction, and has no position yet: on
 -- PostgreSQL a transaction may commit before one that began earlier, and whoever has read up to position 7 must never
@@ -207,6 +212,7 @@ CREATE TABLE asset_event (
 
 CREATE INDEX asset_event_of_asset ON asset_event (asset, id);
 CREATE INDEX asset_event_of_run ON asset_event (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX asset_event_from_outside ON asset_event (created_at) WHERE run_id IS NULL;
 
 -- Continuous DAGs.
 CREATE TABLE stream (
@@ -238,3 +244,10 @@ CREATE TABLE asset_wait (
 );
 
 CREATE INDEX asset_wait_of_asset ON asset_wait (asset);
+
+-- Runs whose logs are still to be removed, and with 'whole' their work folders, too: such a run is gone.
+CREATE TABLE removal (
+    run_id  TEXT   PRIMARY KEY,
+    dag     TEXT   NOT NULL,
+    whole   BIGINT NOT NULL CHECK (whole IN (0, 1))
+);

@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::dag::AlertTarget;
 use crate::error::{Error, Result};
 use crate::job::{Cancel, JobContext, JobRegistry, ProgressSink};
+use crate::logs::TracingLog;
 use crate::runner::{RunnerOptions, Secrets};
 use crate::state::{DueAlert, Store, Told};
 use crate::template;
@@ -139,6 +140,7 @@ impl Alerts {
             cancel,
             progress: ProgressSink::default(),
             work_dir,
+            log: Arc::new(TracingLog),
         };
         let job = Arc::clone(&job);
         let told = tokio::time::timeout(PATIENCE, job.run(context, with)).await;

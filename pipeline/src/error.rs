@@ -131,6 +131,15 @@ pub enum Error {
         /// The last change.
         last: i64,
     },
+    /// A run has no attempt whose log could be read.
+    #[error("run {run} has no such attempt yet; show the run to see what has begun")]
+    NoAttempt {
+        /// The run.
+        run: RunId,
+    },
+    /// The store of the logs of attempts fails.
+    #[error("logs of attempts: {0}")]
+    Logs(Box<platform::Error>),
     /// A lock file or a folder of the run cannot be made or locked.
     #[error("cannot use {path}: {source}; check that the home folder is writable and its disk not full")]
     Home {
@@ -227,6 +236,13 @@ impl Error {
     /// Whether the same may succeed when the database is back.
     pub fn is_outage(&self) -> bool {
         matches!(self, Self::DatabaseUnreachable { .. })
+    }
+}
+
+impl From<platform::Error> for Error {
+    /// This crate uses nothing else of the platform's that can fail so.
+    fn from(error: platform::Error) -> Self {
+        Self::Logs(Box::new(error))
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::dag::{Collector, Dag, Params, Task, hint};
 use crate::error::{Error, Result};
 use crate::ids::RunId;
+use crate::logs::AttemptLog;
 use crate::runner::check_run_dag;
 use crate::template::{self, Scope};
 
@@ -60,6 +61,8 @@ pub struct JobContext {
     pub progress: ProgressSink,
     /// A folder that belongs to the run; it exists, and is the same for all tasks and attempts.
     pub work_dir: PathBuf,
+    /// Takes the lines that the attempt writes.
+    pub log: Arc<dyn AttemptLog>,
 }
 
 /// Tells an attempt to stop: on Ctrl-C, on a time-out, or when another process took it over.

@@ -133,7 +133,7 @@ mod tests {
     use crate::mask::Masker;
     use std::sync::{Arc, Mutex};
 
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     struct Lines(Mutex<Vec<String>>);
 
     impl AttemptLog for Lines {

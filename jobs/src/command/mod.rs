@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 
-use crate::log::{AttemptLog, MaskedLog, Stream};
+use crate::log::{MaskedLog, Stream};
 use crate::mask::Masker;
 use crate::text;
 use crate::with::Templates;
@@ -35,13 +35,13 @@ use settings::Settings;
 /// The job kind `command`. Output: the JSON value of the program's last line or of the file `$SAFARI_OUTPUT`.
 #[derive(Clone)]
 pub struct CommandJob {
-    log: MaskedLog,
+    masker: Masker,
 }
 
 impl CommandJob {
-    /// A job whose programs write to `log`; lines, errors and outputs pass `masker` first.
-    pub fn new(log: Arc<dyn AttemptLog>, masker: Masker) -> Self {
-        Self { log: MaskedLog { log, masker } }
+    /// A job whose programs write to the log of their attempt; lines, errors and outputs pass `masker` first.
+    pub fn new(masker: Masker) -> Self {
+        Self { masker }
     }
 
     async fn attempt(&self, context: &JobContext, with: &Value) -> Result<JobOutput, JobError> {
@@ -51,8 +51,9 @@ impl CommandJob {
         }
         let file = OutputFile::create(&context.work_dir)?;
         let mut group = self.start(context, &settings, &file)?;
-        let mut stdout = Capture::new(Stream::Stdout, &self.log);
-        let mut stderr = Capture::new(Stream::Stderr, &self.log);
+        let log = MaskedLog { log: Arc::clone(&context.log), masker: self.masker.clone() };
+        let mut stdout = Capture::new(Stream::Stdout, &log);
+        let mut stderr = Capture::new(Stream::Stderr, &log);
         let pipes = group.take_pipes();
         let traffic = async {
             tokio::join!(
@@ -61,7 +62,7 @@ impl CommandJob {
                 stderr.read(pipes.stderr)
             );
         };
-        let ended = group::attend(group, traffic, &context.cancel, settings.grace, &self.log).await;
+        let ended = group::attend(group, traffic, &context.cancel, settings.grace, &log).await;
         stdout.finish();
         stderr.finish();
         match ended.map_err(|error| JobError::transient(format!("lost sight of the program: {error}")))? {
@@ -114,7 +115,7 @@ impl Job for CommandJob {
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
         let result = self.attempt(&context, &with).await;
-        self.log.masker.mask_result(result)
+        self.masker.mask_result(result)
     }
 }
 

@@ -17,7 +17,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
-use crate::log::{AttemptLog, MaskedLog};
+use crate::log::MaskedLog;
 use crate::mask::Masker;
 use crate::text;
 use crate::with::Templates;
@@ -31,13 +31,13 @@ use settings::{Output, Settings};
 /// The job kind `http`. Output: the answer's body.
 pub struct HttpJob {
     caller: Caller,
-    log: MaskedLog,
+    masker: Masker,
 }
 
 impl HttpJob {
-    /// A job that notes its requests in `log`; lines, errors and outputs pass `masker` first. It opens nothing yet.
-    pub fn new(log: Arc<dyn AttemptLog>, masker: Masker) -> Self {
-        Self { caller: Caller::default(), log: MaskedLog { log, masker } }
+    /// A job that notes its requests; lines, errors and outputs pass `masker` first. It opens nothing yet.
+    pub fn new(masker: Masker) -> Self {
+        Self { caller: Caller::default(), masker }
     }
 
     async fn attempt(&self, context: &JobContext, with: &Value) -> Result<JobOutput, JobError> {
@@ -52,7 +52,7 @@ impl HttpJob {
             Err(Failure::Refused(reason)) => return Err(JobError::permanent(format!("{name}: {reason}"))),
         };
         let summary = format!("{name}: {} in {}", answer.status, text::duration(began.elapsed()));
-        self.log.note(&summary);
+        MaskedLog { log: Arc::clone(&context.log), masker: self.masker.clone() }.note(&summary);
         if !settings.expect.accepts(answer.status) {
             return Err(unexpected(&name, &answer));
         }
@@ -77,7 +77,7 @@ impl Job for HttpJob {
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
         let result = self.attempt(&context, &with).await;
-        self.log.masker.mask_result(result)
+        self.masker.mask_result(result)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use jobs::Stream;
 use pipeline::job::MAX_OUTPUT_BYTES;
+use pipeline::logs::Stream;
 use pipeline::{JobError, Retry};
 use serde_json::{Value, json};
 

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jobs::{AttemptLog, CommandJob, Masker, Stream};
+use jobs::{CommandJob, Masker};
+use pipeline::logs::{AttemptLog, Stream};
 use pipeline::{Cancel, Job, JobContext, JobError, JobOutput, ProgressSink, RunId};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Keeps the lines of an attempt and tells of new ones.
+#[derive(Debug)]
 pub struct Recorder(watch::Sender<Vec<(Stream, String)>>);
 
 impl Recorder {
@@ -58,14 +60,15 @@ impl Attempt {
 
     pub fn with_secrets(secrets: &[&str]) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let (stop, context) = context(home.path());
+        let log = Recorder::new();
+        let (stop, context) = logged_context(home.path(), log.clone());
         let masker = Masker::new(secrets.iter().map(|secret| (*secret).to_owned()));
-        Self { log: Recorder::new(), home, stop, context, masker }
+        Self { log, home, stop, context, masker }
     }
 
     /// Runs the job; it must end in time.
     pub async fn run(&self, with: Value) -> Result<JobOutput, JobError> {
-        let job = CommandJob::new(self.log.clone(), self.masker.clone());
+        let job = CommandJob::new(self.masker.clone());
         job.check(&with).unwrap();
         let running = job.run(self.context.clone(), with);
         tokio::time::timeout(PATIENCE, running).await.expect("the attempt does not hang")
@@ -79,6 +82,11 @@ pub async fn command(with: Value) -> Result<JobOutput, JobError> {
 
 /// A context in this folder and the switch that stops it.
 pub fn context(home: &Path) -> (watch::Sender<bool>, JobContext) {
+    logged_context(home, Recorder::new())
+}
+
+/// As [`context`], with a log that is looked at.
+pub fn logged_context(home: &Path, log: Arc<dyn AttemptLog>) -> (watch::Sender<bool>, JobContext) {
     let (stop, cancel) = Cancel::new();
     let context = JobContext {
         run_id: RunId::new(),
@@ -90,6 +98,7 @@ pub fn context(home: &Path) -> (watch::Sender<bool>, JobContext) {
         cancel,
         progress: ProgressSink::default(),
         work_dir: home.to_owned(),
+        log,
     };
     (stop, context)
 }

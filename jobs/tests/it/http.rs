@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use jobs::{HttpJob, Masker, Stream};
+use jobs::{HttpJob, Masker};
+use pipeline::logs::Stream;
 use pipeline::{Job, JobError, JobOutput, Retry};
 use serde_json::{Value, json};
 
-use crate::common::{PATIENCE, Recorder, context};
+use crate::common::{PATIENCE, Recorder, context, logged_context};
 use crate::server::{Server, nobody};
 
 async fn send(with: Value) -> Result<JobOutput, JobError> {
-    let job = HttpJob::new(Recorder::new(), Masker::default());
+    let job = HttpJob::new(Masker::default());
     job.check(&with).unwrap();
     let home = tempfile::tempdir().unwrap();
     let (_stop, context) = context(home.path());
@@ -125,7 +126,7 @@ async fn a_request_stops_on_request() {
     .await;
     let home = tempfile::tempdir().unwrap();
     let (stop, context) = context(home.path());
-    let job = HttpJob::new(Recorder::new(), Masker::default());
+    let job = HttpJob::new(Masker::default());
     let stopping = async {
         is_reached.wait_for(|reached| *reached).await.unwrap();
         stop.send_replace(true);
@@ -186,12 +187,12 @@ async fn secrets_show_nowhere() {
 
     let echo = Server::start(|request| format!("200 OK\n\n{request}")).await;
     let log = Recorder::new();
-    let job = HttpJob::new(log.clone(), Masker::new(["geheim".to_owned()]));
+    let job = HttpJob::new(Masker::new(["geheim".to_owned()]));
     let home = tempfile::tempdir().unwrap();
-    let (_stop, context) = context(home.path());
+    let (_stop, context) = logged_context(home.path(), log.clone());
     let url = format!("{}/geheim", echo.url.replace("http://", "http://user:geheim@"));
     let output = job.run(context, json!({"url": url, "output": "text"})).await.unwrap();
-    let said = format!("{output:?} {:?}", log.lines(Stream::Note));
+    let said = format!("{output:?} {:?}", log.lines(Stream::Event));
     assert!(said.contains("authorization: Basic ") && said.contains("/***: 200 OK"), "{said}");
     assert!(!said.contains("geheim") && !said.contains("Z2VoZWlt") && !said.contains("dXNlcjpnZWhlaW0"), "{said}");
 }

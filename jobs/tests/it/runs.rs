@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use jobs::{AttemptLog, Masker, Stream};
-use pipeline::{Dag, JobRegistry, RunState, Runner, RunnerOptions, Store};
+use jobs::Masker;
+use pipeline::logs::{LogReader, Stream, Wanted};
+use pipeline::{Dag, JobRegistry, Logs, LogsOptions, RunState, Runner, RunnerOptions, Store};
 
-use crate::common::Recorder;
-
-fn registry(log: Arc<dyn AttemptLog>) -> JobRegistry {
+fn registry() -> JobRegistry {
     let mut registry = JobRegistry::new();
-    jobs::register_general(&mut registry, &log, &Masker::default()).unwrap();
+    jobs::register_general(&mut registry, &Masker::new(["s3cret-word".to_owned()])).unwrap();
     registry
 }
 
 #[test]
 fn all_kinds_are_registered() {
-    let kinds = registry(Recorder::new()).kinds();
+    let kinds = registry().kinds();
     assert_eq!(kinds, ["command", "http", "wait_for_http", "wait_for_object", "wait_for_time"]);
 }
 
@@ -23,7 +22,7 @@ fn all_kinds_are_registered() {
 fn mistakes_are_told_when_a_dag_is_checked() {
     let yaml = "dag: t\ntasks:\n  a: {job: comand, with: {shell: x}}\n  b: {job: command, with: {shel: x}}\n";
     let dag = Dag::parse("t.yaml", yaml).unwrap();
-    let error = registry(Recorder::new()).check(&dag, None).unwrap_err().to_string();
+    let error = registry().check(&dag, None).unwrap_err().to_string();
     assert!(error.contains("did you mean `command`?") && error.contains("did you mean `shell`?"), "{error}");
 }
 
@@ -42,17 +41,27 @@ tasks:
   use:
     job: command
     needs: [start, wait, moment]
-    with: {{command: [echo, "{{{{ tasks.start.output.n }}}} of {{{{ tasks.wait.output.size }}}} bytes"]}}
+    with: {{command: [echo, "{{{{ tasks.start.output.n }}}} of {{{{ tasks.wait.output.size }}}} bytes and s3cret-word"]}}
 "#,
         made.display()
     );
-    let log = Recorder::new();
+    let masking = Arc::new(Masker::new(["s3cret-word".to_owned()]));
+    let logs = Logs::new(home.path().join("logs").as_path().into(), LogsOptions { masking, ..LogsOptions::default() });
     let store =
         Store::open(platform::database::open_sqlite(&home.path().join("state.db")).await.unwrap()).await.unwrap();
-    let runner = Runner::new(store, registry(log.clone()), RunnerOptions::new(home.path()));
+    let options = RunnerOptions { logs: Some(logs.clone()), ..RunnerOptions::new(home.path()) };
+    let runner = Runner::new(store.clone(), registry(), options);
     let dag = Dag::parse("t.yaml", &yaml).unwrap();
     let start = runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap();
     let outcome = runner.drive(start.run_id()).await.unwrap();
     assert_eq!(outcome.state, RunState::Succeeded, "{outcome:?}");
-    assert!(log.lines(Stream::Stdout).contains(&"3 of 8 bytes".to_owned()));
+    let wanted =
+        Wanted { run: start.run_id(), task: Some("use".to_owned()), map_index: None, attempt: None, follow: false };
+    let mut reader = LogReader::open(&store, &logs, wanted).await.unwrap();
+    let mut lines = Vec::new();
+    while let Some(line) = reader.next().await.unwrap() {
+        lines.push((line.line.stream, line.line.message));
+    }
+    assert_eq!(lines[1], (Stream::Stdout, "3 of 8 bytes and ***".to_owned()), "{lines:?}");
+    assert_eq!(lines.len(), 3, "{lines:?}");
 }

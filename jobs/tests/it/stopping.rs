@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use jobs::{AttemptLog, CommandJob, Masker, Stream};
+use jobs::{CommandJob, Masker};
+use pipeline::logs::{AttemptLog, Stream};
 use pipeline::{Job, JobError, Retry};
 use serde_json::{Value, json};
 
-use crate::common::{Attempt, assert_gone, context, living};
+use crate::common::{Attempt, assert_gone, living, logged_context};
 
 /// Starts the program, stops it when it says `ready`, and gives its group and the time that it took to end.
 async fn stopped(attempt: &Attempt, with: Value) -> (String, Duration) {
@@ -82,7 +83,7 @@ async fn an_attempt_that_is_dropped_leaves_nothing() {
 }
 
 /// Counts and forgets.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counter {
     lines: AtomicU64,
     longest: AtomicU64,
@@ -99,8 +100,8 @@ impl AttemptLog for Counter {
 async fn endless_output_needs_little_memory() {
     let counter = Arc::new(Counter::default());
     let home = tempfile::tempdir().unwrap();
-    let (_stop, context) = context(home.path());
-    let job = CommandJob::new(counter.clone(), Masker::new(["some secret".to_owned()]));
+    let (_stop, context) = logged_context(home.path(), counter.clone());
+    let job = CommandJob::new(Masker::new(["some secret".to_owned()]));
     let before = peak_memory();
     // 100 MB in one line and 100 MB in lines of 1 kB, on both streams.
     let script = "head -c 100000000 /dev/zero | tr '\\0' x; echo; \

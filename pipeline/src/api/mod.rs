@@ -9,6 +9,7 @@ mod cross_site;
 mod dags;
 mod events;
 mod extract;
+mod logs;
 mod metrics;
 mod problem;
 mod runs;
@@ -48,6 +49,7 @@ use crate::state::Store;
         runs::resume,
         runs::instances,
         runs::clear,
+        logs::read,
         backfills::list,
         backfills::show,
         backfills::start,
@@ -79,7 +81,7 @@ impl FromRef<Api> for Store {
     }
 }
 
-/// All routes, on a store.
+/// All routes, on a store. With [`crate::Logs`] as an extension it gives the logs of attempts, too.
 pub fn router(store: Store) -> Router {
     let (_, never) = watch::channel(false);
     router_until(store, never)
@@ -103,6 +105,7 @@ pub fn router_until(store: Store, ending: watch::Receiver<bool>) -> Router {
         .route("/api/v1/runs/{id}/resume", post(runs::resume))
         .route("/api/v1/runs/{id}/tasks/{task}", get(runs::instances))
         .route("/api/v1/runs/{id}/tasks/{task}/clear", post(runs::clear))
+        .route("/api/v1/runs/{id}/tasks/{task}/logs", get(logs::read))
         .route("/api/v1/backfills", get(backfills::list))
         .route("/api/v1/backfills/{id}", get(backfills::show))
         .route("/api/v1/streams", get(streams::list))

@@ -61,7 +61,8 @@ impl From<Error> for Problem {
             | Error::DagNotFound(_)
             | Error::DagVersionNotFound { .. }
             | Error::TaskNotFound { .. }
-            | Error::BackfillNotFound(_) => ("not found", StatusCode::NOT_FOUND),
+            | Error::BackfillNotFound(_)
+            | Error::NoAttempt { .. } => ("not found", StatusCode::NOT_FOUND),
             Error::RunNotFinished { .. } | Error::NothingFailed(_) => {
                 ("the run is in another state", StatusCode::CONFLICT)
             }

@@ -4,13 +4,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use platform::telemetry;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tracing::Instrument;
 
 use crate::ids::AttemptId;
-use crate::job::{Job, JobContext, JobError, JobOutput};
+use crate::job::{Job, JobContext, JobError, JobOutput, Retry};
+use crate::logs::LogHandle;
 
 /// Jobs of the data libraries recurse deeper than the usual 2 MiB; the memory is only reserved.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -21,6 +23,8 @@ pub(super) struct Order {
     pub(super) job: Arc<dyn Job>,
     pub(super) context: JobContext,
     pub(super) with: Value,
+    /// Takes what the attempt writes, if logs are kept.
+    pub(super) log: Option<LogHandle>,
     /// Set when nobody waits for the attempt any more.
     pub(super) abandon: watch::Receiver<bool>,
     /// Takes the result.
@@ -59,14 +63,21 @@ impl Dispatcher for LocalDispatcher {
 }
 
 fn run(runtime: &Handle, order: Order) {
-    let Order { attempt, job, context, with, mut abandon, done } = order;
-    let span = tracing::info_span!(
-        "attempt",
-        run = %context.run_id,
-        task = %context.task,
-        index = context.map_index,
-        attempt = context.attempt
-    );
+    let Order { attempt, job, context, with, log, mut abandon, done } = order;
+    // There at every level, so that the log of the attempt gets what the level lets through.
+    let make = || {
+        tracing::error_span!(
+            "attempt",
+            run = %context.run_id,
+            task = %context.task,
+            index = context.map_index,
+            attempt = context.attempt
+        )
+    };
+    let span = match &log {
+        Some(log) => telemetry::routed(Arc::new(log.clone()), make),
+        None => make(),
+    };
     let work = async {
         tokio::select! {
             result = job.run(context, with) => result,
@@ -75,6 +86,12 @@ fn run(runtime: &Handle, order: Order) {
     };
     let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work.instrument(span))));
     let result = result.unwrap_or_else(|panic| Err(JobError::transient(panic_message(panic.as_ref()))));
+    if let Some(log) = log {
+        // A look that found nothing leaves nothing.
+        let nothing = matches!(&result, Err(JobError { retry: Retry::Later(_), .. }));
+        // Before the end is told: who sees the end finds the whole log.
+        runtime.block_on(log.0.finish(nothing));
+    }
     // Nobody listens when the attempt was given up.
     drop(done.send(Delivered { attempt, result }));
 }

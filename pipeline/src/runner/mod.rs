@@ -32,6 +32,7 @@ use crate::dag::{Dag, Params};
 use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::job::JobRegistry;
+use crate::logs::Logs;
 use crate::state::{InstanceKind, Owner, Store, TaskState};
 
 use dispatch::{Dispatcher, LocalDispatcher};
@@ -62,6 +63,8 @@ pub struct RunnerOptions {
     pub offer: Option<Offer>,
     /// Folder of DAG files in which tasks with `dag:` look first; afterwards among those that a server has read.
     pub dags: Option<PathBuf>,
+    /// Where the logs of attempts are kept; nothing: their lines go to the program's own log.
+    pub logs: Option<Logs>,
 }
 
 impl RunnerOptions {
@@ -78,6 +81,7 @@ impl RunnerOptions {
             secrets: Secrets::default(),
             offer: None,
             dags: None,
+            logs: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::dag::Task;
 use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::job::{Cancel, Job, JobContext, ProgressSink};
+use crate::logs::{LogHandle, LogKey, TracingLog};
 use crate::state::{CachedOutput, Caching, Change, Claimed, End, Ended, Plan, RunDone, TaskState};
 use crate::template::{self, Scope};
 
@@ -124,7 +125,13 @@ impl<'a> Work<'a> {
     }
 
     /// What the attempt of a claim knows about itself.
-    pub(super) fn context(&self, claim: &Claimed, cancel: Cancel, progress: ProgressSink) -> Result<JobContext> {
+    pub(super) fn context(
+        &self,
+        claim: &Claimed,
+        cancel: Cancel,
+        progress: ProgressSink,
+        log: Option<&LogHandle>,
+    ) -> Result<JobContext> {
         let (run, task) = (self.plan.run, self.task(claim.position)?);
         let idempotency_key = match claim.map_index {
             Some(index) => format!("{run}/{}/{index}", task.id),
@@ -140,7 +147,24 @@ impl<'a> Work<'a> {
             cancel,
             progress,
             work_dir: self.work_dir.clone(),
+            log: match log {
+                Some(log) => Arc::new(log.clone()),
+                None => Arc::new(TracingLog),
+            },
         })
+    }
+
+    /// The log of a claimed attempt, if logs are kept.
+    pub(super) fn log(&self, claim: &Claimed) -> Result<Option<LogHandle>> {
+        let Some(logs) = &self.runner.options.logs else { return Ok(None) };
+        let key = LogKey {
+            dag: self.plan.dag.name.clone(),
+            run: self.plan.run,
+            task: self.task(claim.position)?.id.clone(),
+            map_index: claim.map_index,
+            attempt: claim.number,
+        };
+        Ok(Some(logs.writer(key)))
     }
 
     /// Tells what a step has changed.

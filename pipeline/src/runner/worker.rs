@@ -314,14 +314,15 @@ impl<'a> Worker<'a> {
         }
         let (cancel_sender, cancel) = Cancel::new();
         let (abandon_sender, abandon) = watch::channel(false);
-        let context = work.context(&claim, cancel, progress.clone())?;
+        let log = work.log(&claim)?;
+        let context = work.context(&claim, cancel, progress.clone(), log.as_ref())?;
         let attempt = claim.attempt;
         let task = work.task(claim.position)?;
         let mut flight = Flight::new(claim, task, progress, cancel_sender, abandon_sender);
         flight.caching = cache.map_or(Caching::None, |cache| Caching::Keep(cache.key));
         self.flights.insert(flight);
         let done = self.delivered.0.clone();
-        self.runner.dispatcher.deliver(Order { attempt, job, context, with, abandon, done });
+        self.runner.dispatcher.deliver(Order { attempt, job, context, with, log, abandon, done });
         Ok(())
     }
 

@@ -37,7 +37,7 @@ impl RunTransaction<'_> {
             let source = Some((self.plan.run, task.id.as_str()));
             note(self.connection, asset, source, self.now).await?;
             // DAGs that wait for it may begin.
-            self.went_on = true;
+            self.concerns_others = true;
         }
         Ok(())
     }

@@ -12,11 +12,13 @@
 mod advance;
 mod alerts;
 mod assets;
+mod attempts;
 mod backfill;
 mod cache;
 mod changes;
 mod children;
 mod claim;
+mod clean;
 mod create;
 mod dags;
 mod depth;
@@ -45,6 +47,7 @@ use sqlx::AnyPool;
 pub use assets::AssetEvent;
 pub use backfill::{BackfillFilter, BackfillRecord, BackfillState, NewBackfill, Rerun};
 pub use changes::{ChangeFilter, RunChange};
+pub use clean::Removed;
 pub use depth::Depth;
 pub use register::DagRecord;
 pub use reopen::Again;
@@ -56,8 +59,10 @@ pub use types::{
 pub use versions::{DagVersionRecord, Version};
 
 pub(crate) use alerts::{DueAlert, Told};
+pub(crate) use attempts::{AttemptFacts, Which};
 pub(crate) use cache::{CachedOutput, Caching};
 pub(crate) use claim::{ClaimRequest, Claimed, Offered};
+pub(crate) use clean::Removal;
 pub(crate) use create::Origin;
 pub(crate) use ended::{End, Ended};
 pub(crate) use step::{Begin, Change, LostRule, RunDone, RunStep, Step, StepDone};

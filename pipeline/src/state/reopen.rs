@@ -77,13 +77,19 @@ pub(super) async fn reopen(
     reset(connection, plan, &chosen, *now).await?;
     sqlx::query(
         "UPDATE run SET state = 'queued', stop_at = NULL, stop_error = NULL, error = NULL, finished_at = NULL,
-                timeout_at = NULL, failures = 0 WHERE id = $1",
+                timeout_at = NULL, failures = 0, logs_removed = 0 WHERE id = $1",
     )
     .bind(plan.run.to_string())
     .execute(&mut *connection)
     .await
     .map_err(|error| Error::database(DOING, error))?;
     changes::note(connection, plan.run, RunState::Queued, *now).await?;
+    // Its logs were to go by age; now they are of use again.
+    sqlx::query("DELETE FROM removal WHERE run_id = $1")
+        .bind(plan.run.to_string())
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| Error::database(DOING, error))?;
     Ok(RunState::Queued)
 }
 

@@ -91,6 +91,13 @@ pub(crate) struct RunDone {
     pub(crate) state: RunState,
 }
 
+impl RunDone {
+    /// Nothing counts, and nothing is to be said of a run that is not there.
+    fn of_removed(step: &RunStep) -> Self {
+        Self { counted: vec![false; step.ended.len()], changes: Vec::new(), state: RunState::Running }
+    }
+}
+
 /// A change that the worker did not ask for by itself.
 #[derive(Clone, Debug)]
 pub(crate) enum Change {
@@ -113,6 +120,8 @@ pub(super) struct RunTransaction<'a> {
     pub(super) changes: Vec<Change>,
     /// Instances became ready.
     pub(super) went_on: bool,
+    /// Runs of other DAGs may begin.
+    pub(super) concerns_others: bool,
 }
 
 /// Tasks, by position, to look at.
@@ -132,7 +141,11 @@ pub(super) async fn step(connection: &mut AnyConnection, engine: Engine, request
     let mut done = Vec::with_capacity(runs.len());
     let mut went_on = false;
     for one in runs {
-        let (run, ready) = run_step(connection, engine, owner, *now, one).await?;
+        let (run, ready) = match run_step(connection, engine, owner, *now, one).await {
+            // It ended long ago and was removed: attempts that come back now are fenced like others of an ended run.
+            Err(Error::RunNotFound(_)) => (RunDone::of_removed(one), false),
+            other => other?,
+        };
         done.push(run);
         went_on |= ready;
     }
@@ -174,8 +187,8 @@ async fn run_step(
     if may_end && !run.went_on && state == RunState::Running {
         state = run.finish().await?;
     }
-    let RunTransaction { changes, went_on, .. } = run;
-    Ok((RunDone { counted, changes, state }, went_on))
+    let RunTransaction { changes, went_on, concerns_others, .. } = run;
+    Ok((RunDone { counted, changes, state }, went_on || concerns_others))
 }
 
 /// A run as the transaction found it.
@@ -213,7 +226,7 @@ impl Settled {
 impl<'a> RunTransaction<'a> {
     pub(super) fn new(connection: &'a mut AnyConnection, plan: &'a Plan, now: Timestamp, stopping: bool) -> Self {
         let (settled, changes) = (Settled::default(), Vec::new());
-        Self { connection, plan, now, stopping, settled, changes, went_on: false }
+        Self { connection, plan, now, stopping, settled, changes, went_on: false, concerns_others: false }
     }
 
     /// Notes what the new state of an instance means for its task.

@@ -117,7 +117,7 @@ async fn the_document_names_every_path() {
     let (status, document) = ask(&api, "GET", "/api/v1/openapi.json", "").await;
     assert_eq!(status, StatusCode::OK);
     let paths: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
-    assert_eq!(paths.len(), 21, "{paths:?}");
+    assert_eq!(paths.len(), 22, "{paths:?}");
     // Events never end.
     for (path, item) in document["paths"].as_object().unwrap() {
         if path.ends_with("/events") {

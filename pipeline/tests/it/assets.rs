@@ -77,3 +77,9 @@ async fn all_of_and_any_of_start_one_run_for_what_was_updated() {
     both().await;
     assert_eq!(names().await, ["all", "any", "outside"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_ends_with_a_task_that_updates_an_asset() {
+    let outcome = crate::common::run("dag: d\ntasks:\n  a: {job: give, produces: [x]}\n", []).await;
+    assert_eq!(outcome.state, pipeline::RunState::Succeeded);
+}

@@ -80,7 +80,7 @@ pub async fn store(home: &Path) -> Store {
     Store::open(database(home).await).await.unwrap()
 }
 
-/// The database of a home folder.
+/// The database of a home folder, without tables until there is a store.
 pub async fn database(home: &Path) -> Database {
     let address = match crate::ENGINE {
         Engine::Sqlite => Address::Sqlite(home.join("state.db")),

@@ -20,8 +20,12 @@ mod common;
 mod events;
 #[path = "../it/flow.rs"]
 mod flow;
+#[path = "../it/history.rs"]
+mod history;
 #[path = "../it/kill.rs"]
 mod kill;
+#[path = "../it/logs.rs"]
+mod logs;
 #[path = "../it/nested.rs"]
 mod nested;
 #[path = "../it/offers.rs"]

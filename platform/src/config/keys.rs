@@ -287,6 +287,57 @@ pub(super) const KEYS: &[Key] = &[
             Some(())
         },
     },
+    Key {
+        name: "logs.url",
+        default: "",
+        allowed: "the path of a folder, s3://bucket/prefix, or nothing",
+        help: "Where the logs of attempts are; empty means <home>/logs.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            if !text.is_empty() {
+                Location::parse(text).ok()?;
+            }
+            config.logs.url = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "logs.max_bytes",
+        default: "67_108_864",
+        allowed: "a whole number from 1_024 to 17_179_869_184",
+        help: "What an attempt writes beyond so many bytes is not kept; one line says so.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.logs.max_bytes = whole(text, 1_024..=17_179_869_184)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "logs.keep_days",
+        default: "30",
+        allowed: "a whole number from 0 to 36_500",
+        help: "Logs of runs that ended so many days ago are removed; 0 keeps them as long as their runs.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.logs.keep_days = whole(text, 0..=36_500)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "history.keep_days",
+        default: "0",
+        allowed: "a whole number from 0 to 36_500",
+        help: "Runs that ended so many days ago are removed with all that belongs to them but rows of tables; 0 keeps all.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.history.keep_days = whole(text, 0..=36_500)?;
+            Some(())
+        },
+    },
 ];
 
 /// The database that a URL names; an empty path for an empty text.

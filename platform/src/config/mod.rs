@@ -44,6 +44,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// `log.*`
     pub log: LogConfig,
+    /// `logs.*`
+    pub logs: LogsConfig,
+    /// `history.*`
+    pub history: HistoryConfig,
     settings: Vec<Setting>,
 }
 
@@ -149,6 +153,24 @@ pub struct LogConfig {
     pub level: String,
 }
 
+/// The logs of attempts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LogsConfig {
+    /// A folder or `s3://bucket/prefix`; empty means `<home>/logs`. See [`Config::logs_url`].
+    pub url: String,
+    /// What an attempt writes beyond so many bytes is not kept.
+    pub max_bytes: u64,
+    /// Logs of runs that ended so many days ago are removed; 0 keeps them as long as their runs.
+    pub keep_days: u32,
+}
+
+/// Runs that have ended.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct HistoryConfig {
+    /// Runs that ended so many days ago are removed; 0 keeps all.
+    pub keep_days: u32,
+}
+
 /// One setting as it stands, for people to read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Setting {
@@ -219,6 +241,14 @@ impl Config {
         self.lake.url.clone()
     }
 
+    /// The place of the logs of attempts, a folder or `s3://…`: `logs.url`, or `<home>/logs`.
+    pub fn logs_url(&self) -> String {
+        if self.logs.url.is_empty() {
+            return self.home.join("logs").to_string_lossy().into_owned();
+        }
+        self.logs.url.clone()
+    }
+
     fn load_from(
         file: Option<&Path>,
         default_file: &Path,
@@ -265,6 +295,8 @@ impl Config {
             state: StateConfig::default(),
             server: ServerConfig::default(),
             log: LogConfig::default(),
+            logs: LogsConfig::default(),
+            history: HistoryConfig::default(),
             settings: Vec::new(),
         }
     }

@@ -1,10 +1,19 @@
-//! Logs: human lines on a terminal, JSON lines elsewhere, always to standard error.
+//! Logs: human lines on a terminal, JSON lines elsewhere, always to standard error. What happens inside a span can go to
+//! a place of its own as well.
+
+mod route;
 
 use std::io::{IsTerminal, stderr};
 
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+pub use route::{Sink, routed};
+
+use route::Route;
 
 use crate::{Error, Result};
 
@@ -47,10 +56,10 @@ where
     let builder = tracing_subscriber::fmt().with_env_filter(filter(level)?).with_writer(writer);
     // A failure means that logging was started before: the first settings stay.
     let _already_started = if json.unwrap_or(!terminal) {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish().with(Route).try_init()
     } else {
         let colours = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        builder.with_ansi(colours).with_target(false).compact().try_init()
+        builder.with_ansi(colours).with_target(false).compact().finish().with(Route).try_init()
     };
     Ok(())
 }
@@ -137,6 +146,34 @@ mod tests {
         assert_eq!(ours[0]["media"], 42);
         assert_eq!(ours[0]["span"]["index"], 3);
         assert!(!text.contains("chatter"), "{text}");
+        events_inside_a_span_go_to_its_sink();
+    }
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<String>>);
+
+    impl Sink for Kept {
+        fn event(&self, level: Level, text: &str) {
+            self.0.lock().unwrap().push(format!("{level} {text}"));
+        }
+    }
+
+    /// Part of the test above, which starts logging.
+    fn events_inside_a_span_go_to_its_sink() {
+        let kept = Arc::new(Kept::default());
+        let span = routed(kept.clone(), || tracing::error_span!("attempt"));
+        let other = tracing::info_span!("other");
+        span.in_scope(|| {
+            tracing::warn!(media = 42, name = "x", "slow");
+            tracing::info_span!("inner").in_scope(|| tracing::info!("inside"));
+            tracing::debug!("below the level");
+        });
+        other.in_scope(|| tracing::info!("elsewhere"));
+        assert_eq!(*kept.0.lock().unwrap(), ["WARN slow media=42 name=x", "INFO inside"]);
+        // A span that is switched off takes no sink, and leaves none to the next.
+        routed(kept.clone(), || tracing::trace_span!("off")).in_scope(|| tracing::info!("lost"));
+        tracing::info_span!("next").in_scope(|| tracing::info!("lost"));
+        assert_eq!(kept.0.lock().unwrap().len(), 2);
     }
 
     #[test]
