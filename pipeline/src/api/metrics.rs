@@ -1,26 +1,32 @@
 //! Health and metrics, for probes and Prometheus.
 
 use axum::extract::State;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use super::problem::Problem;
+use super::problem::{Problem, Problems};
 use crate::clock::Timestamp;
 use crate::state::Store;
 
 /// Answers when the state database does.
-#[utoipa::path(get, path = "/healthz", responses((status = 200, body = String), (status = "default", body = Problem)))]
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "health",
+    responses((status = 200, description = "It does.", body = String, content_type = "text/plain"), Problems)
+)]
 pub(super) async fn health(State(store): State<Store>) -> Result<&'static str, Problem> {
     store.depth(Timestamp::now()).await?;
     Ok("ok\n")
 }
 
 /// Metrics in Prometheus' text format. They are of the whole deployment, whichever process is asked.
-#[utoipa::path(get, path = "/metrics", responses((status = 200, body = String), (status = "default", body = Problem)))]
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics",
+    responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain"), Problems)
+)]
 pub(super) async fn metrics(State(store): State<Store>) -> Result<impl IntoResponse, Problem> {
-    let text =
-        text(&store).await.map_err(|detail| Problem { title: "the server failed".to_owned(), status: 500, detail })?;
+    let failed = |detail: String| Problem::new("the server failed", StatusCode::INTERNAL_SERVER_ERROR, detail);
+    let text = text(&store).await.map_err(failed)?;
     Ok(([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text))
 }
 

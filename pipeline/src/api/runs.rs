@@ -1,97 +1,117 @@
-//! Runs: list, show, cancel.
+//! Runs: list, show, cancel, let go on; instances of their tasks.
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
-use super::problem::Problem;
-use super::views::{RunView, TaskView};
+use super::extract::{Limit, Path, Query, id, next};
+use super::problem::{Problem, Problems};
+use super::views::{InstanceView, Instances, RunView, RunWithTasks, Runs, TaskView};
 use crate::clock::Timestamp;
-use crate::ids::RunId;
-use crate::state::{Again, Store};
-
-/// Runs on one page.
-const MOST: u32 = 1000;
+use crate::state::{Again, RunCause, RunFilter, RunState, Store};
 
 /// Which runs to list.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
-    /// How many, at most 1000; 100 when not given.
-    limit: Option<u32>,
+    /// How many; 100 when not given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
     /// Only runs made before this one: the `next` of the page before.
+    #[param(value_type = Option<String>, format = "uuid")]
     before: Option<String>,
     /// Only runs of this DAG.
+    #[param(pattern = r"^[^\u0000]*$")]
     dag: Option<String>,
-}
-
-/// A page of runs, the newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Runs {
-    runs: Vec<RunView>,
-    /// `before` of the next page; none on the last.
-    next: Option<String>,
-}
-
-/// A run and its tasks in topological order.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct RunWithTasks {
-    run: RunView,
-    tasks: Vec<TaskView>,
+    /// Only runs in this state.
+    state: Option<RunState>,
+    /// Only runs that this has started.
+    cause: Option<RunCause>,
 }
 
 /// Lists runs, the newest first.
 #[utoipa::path(
-    get, path = "/api/v1/runs", params(Page), responses((status = 200, body = Runs), (status = "default", body = Problem))
+    get, path = "/api/v1/runs", operation_id = "listRuns", params(Page),
+    responses((status = 200, description = "A page of runs.", body = Runs), Problems)
 )]
-pub(super) async fn list(
-    State(store): State<Store>,
-    page: Result<Query<Page>, QueryRejection>,
-) -> Result<Json<Runs>, Problem> {
-    let Query(page) = page.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let limit = page.limit.unwrap_or(100).clamp(1, MOST);
-    let before = page.before.as_deref().map(read_id).transpose()?;
-    let runs = store.runs_before(limit, before, page.dag.as_deref()).await?;
-    let full = runs.len() == usize::try_from(limit).unwrap_or(usize::MAX);
-    let next = runs.last().filter(|_| full).map(|run| run.id.to_string());
+pub(super) async fn list(State(store): State<Store>, Query(page): Query<Page>) -> Result<Json<Runs>, Problem> {
+    let limit = Limit::of(page.limit);
+    let before = page.before.map(|before| id(&before, "run")).transpose()?;
+    let filter = RunFilter { dag: page.dag, state: page.state, cause: page.cause };
+    let runs = store.runs_before(limit, before, &filter).await?;
+    let next = next(&runs, limit, |run| run.id);
     Ok(Json(Runs { runs: runs.into_iter().map(RunView::from).collect(), next }))
 }
 
 /// Shows a run and its tasks.
 #[utoipa::path(
-    get, path = "/api/v1/runs/{id}", params(("id" = String, Path, description = "the run")),
-    responses((status = 200, body = RunWithTasks), (status = "default", body = Problem))
+    get, path = "/api/v1/runs/{id}", operation_id = "showRun",
+    params(("id" = String, Path, format = "uuid", description = "the run")),
+    responses((status = 200, description = "The run.", body = RunWithTasks), Problems)
 )]
-pub(super) async fn show(State(store): State<Store>, Path(id): Path<String>) -> Result<Json<RunWithTasks>, Problem> {
-    let id = read_id(&id)?;
-    let run = store.run(id).await?.into();
-    let tasks = store.tasks(id).await?.into_iter().map(TaskView::from).collect();
-    Ok(Json(RunWithTasks { run, tasks }))
+pub(super) async fn show(State(store): State<Store>, Path(run): Path<String>) -> Result<Json<RunWithTasks>, Problem> {
+    let run = id(&run, "run")?;
+    let tasks = store.tasks(run).await?.into_iter().map(TaskView::from).collect();
+    Ok(Json(RunWithTasks { run: store.run(run).await?.into(), tasks }))
 }
 
 /// Stops a run for good; gives it as it stands now. One that has ended stays as it is.
 #[utoipa::path(
-    post, path = "/api/v1/runs/{id}/cancel", params(("id" = String, Path, description = "the run")),
-    responses((status = 200, body = RunView), (status = "default", body = Problem))
+    post, path = "/api/v1/runs/{id}/cancel", operation_id = "cancelRun",
+    params(("id" = String, Path, format = "uuid", description = "the run")),
+    responses((status = 200, description = "The run.", body = RunView), Problems)
 )]
-pub(super) async fn cancel(State(store): State<Store>, Path(id): Path<String>) -> Result<Json<RunView>, Problem> {
-    let id = read_id(&id)?;
-    store.cancel(id, Timestamp::now()).await?;
-    Ok(Json(store.run(id).await?.into()))
+pub(super) async fn cancel(State(store): State<Store>, Path(run): Path<String>) -> Result<Json<RunView>, Problem> {
+    let run = id(&run, "run")?;
+    store.cancel(run, Timestamp::now()).await?;
+    Ok(Json(store.run(run).await?.into()))
 }
 
 /// Lets a run that failed or was cancelled go on with the tasks that did not succeed and all that comes after them.
 #[utoipa::path(
-    post, path = "/api/v1/runs/{id}/resume", params(("id" = String, Path, description = "the run")),
-    responses((status = 200, body = RunView), (status = "default", body = Problem))
+    post, path = "/api/v1/runs/{id}/resume", operation_id = "resumeRun",
+    params(("id" = String, Path, format = "uuid", description = "the run")),
+    responses((status = 200, description = "The run.", body = RunView), Problems)
 )]
-pub(super) async fn resume(State(store): State<Store>, Path(id): Path<String>) -> Result<Json<RunView>, Problem> {
-    let id = read_id(&id)?;
-    store.reopen(id, Again::Failed, Timestamp::now()).await?;
-    Ok(Json(store.run(id).await?.into()))
+pub(super) async fn resume(State(store): State<Store>, Path(run): Path<String>) -> Result<Json<RunView>, Problem> {
+    let run = id(&run, "run")?;
+    store.reopen(run, Again::Failed, Timestamp::now()).await?;
+    Ok(Json(store.run(run).await?.into()))
+}
+
+/// Which instances of a task to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct InstancesPage {
+    /// How many; 100 when not given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
+    /// Only items behind this one: the `next` of the page before.
+    #[param(minimum = 0, maximum = 4_294_967_295_u32)]
+    after: Option<u32>,
+}
+
+/// Lists the instances of a task with their attempts: the items of a mapped task, or the one of another.
+#[utoipa::path(
+    get, path = "/api/v1/runs/{id}/tasks/{task}", operation_id = "listInstances",
+    params(
+        ("id" = String, Path, format = "uuid", description = "the run"),
+        ("task" = String, Path, pattern = r"^[^\u0000]*$", description = "the task"), InstancesPage
+    ),
+    responses((status = 200, description = "A page of instances.", body = Instances), Problems)
+)]
+pub(super) async fn instances(
+    State(store): State<Store>,
+    Path((run, task)): Path<(String, String)>,
+    Query(page): Query<InstancesPage>,
+) -> Result<Json<Instances>, Problem> {
+    let limit = Limit::of(page.limit);
+    let instances = store.instances_of(id(&run, "run")?, &task, limit, page.after).await?;
+    let next = next(&instances, limit, |(instance, _)| instance.map_index).flatten();
+    Ok(Json(Instances { instances: instances.into_iter().map(InstanceView::from).collect(), next }))
 }
 
 /// How much of a run is done again.
@@ -105,22 +125,20 @@ pub(super) struct Clear {
 
 /// Does a task of a run that has ended again.
 #[utoipa::path(
-    post, path = "/api/v1/runs/{id}/tasks/{task}/clear",
-    params(("id" = String, Path, description = "the run"), ("task" = String, Path, description = "the task"), Clear),
-    responses((status = 200, body = RunView), (status = "default", body = Problem))
+    post, path = "/api/v1/runs/{id}/tasks/{task}/clear", operation_id = "clearTask",
+    params(
+        ("id" = String, Path, format = "uuid", description = "the run"),
+        ("task" = String, Path, pattern = r"^[^\u0000]*$", description = "the task"), Clear
+    ),
+    responses((status = 200, description = "The run.", body = RunView), Problems)
 )]
 pub(super) async fn clear(
     State(store): State<Store>,
-    Path((id, task)): Path<(String, String)>,
-    clear: Result<Query<Clear>, QueryRejection>,
+    Path((run, task)): Path<(String, String)>,
+    Query(clear): Query<Clear>,
 ) -> Result<Json<RunView>, Problem> {
-    let Query(clear) = clear.map_err(|error| Problem::bad_request(error.body_text()))?;
-    let id = read_id(&id)?;
+    let run = id(&run, "run")?;
     let again = Again::Task { task, downstream: clear.downstream.unwrap_or(true) };
-    store.reopen(id, again, Timestamp::now()).await?;
-    Ok(Json(store.run(id).await?.into()))
-}
-
-fn read_id(text: &str) -> Result<RunId, Problem> {
-    text.parse().map_err(|_| Problem::bad_request(format!("`{text}` is no run; a run is named by a UUID")))
+    store.reopen(run, again, Timestamp::now()).await?;
+    Ok(Json(store.run(run).await?.into()))
 }

@@ -56,6 +56,7 @@ pub use yaml::MAX_YAML_BYTES;
 
 pub(crate) use mistake::Collector;
 pub(crate) use nearest::hint;
+pub(crate) use read::is_asset;
 
 use crate::error::{Error, Result};
 

@@ -51,7 +51,7 @@ async fn all_of_and_any_of_start_one_run_for_what_was_updated() {
     for (_, run) in &runs {
         assert_eq!(runner.drive(*run).await.unwrap().state, RunState::Succeeded);
     }
-    let events = store.asset_events(None, 10).await.unwrap();
+    let events = store.asset_events(10, None, None).await.unwrap();
     let names: Vec<&str> = events.iter().rev().map(|event| event.asset.as_str()).collect();
     assert_eq!(names, ["one", "two"], "a task that failed updates nothing, a mapped one once");
     assert_eq!(events[0].run, Some(run));

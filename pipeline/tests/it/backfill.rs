@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pipeline::clock::Timestamp;
 use pipeline::schedule::DataInterval;
-use pipeline::state::{BackfillState, NewBackfill, Rerun};
+use pipeline::state::{BackfillFilter, BackfillState, NewBackfill, Rerun};
 use pipeline::{RunCause, RunState, Runner, RunnerOptions, Scheduler, Store};
 
 use crate::common::{dag, registry, store};
@@ -101,7 +101,7 @@ async fn a_backfill_is_cancelled_with_its_runs_and_mistakes_are_told() {
     assert_eq!((record.state, record.active), (BackfillState::Cancelled, 0));
     scheduler.pass(Timestamp::now()).await.unwrap();
     assert_eq!(store.backfill_record(id).await.unwrap().runs, 4, "no more are made");
-    assert_eq!(store.backfills(10).await.unwrap().len(), 1);
+    assert_eq!(store.backfills(10, None, &BackfillFilter::default()).await.unwrap().len(), 1);
 
     let manual = dag("dag: manual\ntasks:\n  a: {job: give}\n");
     store.register(&manual, Timestamp::now()).await.unwrap();

@@ -229,8 +229,8 @@ fn mistakes_in_schedules() {
     golden(
         &with_lines("schedule: {assets: [a b, \"\"], zone: UTC, crom: x}"),
         &[
-            "d.yaml:2:21: the asset `a b` must be a name or a URL of at most 256 bytes without blanks and braces",
-            "d.yaml:2:26: the asset `` must be a name or a URL of at most 256 bytes without blanks and braces",
+            "d.yaml:2:21: the asset `a b` must be a name or a URL of at most 256 characters without blanks and braces",
+            "d.yaml:2:26: the asset `` must be a name or a URL of at most 256 characters without blanks and braces",
             "d.yaml:2:31: `zone` has a meaning only with `cron` or `every`; remove it",
             "d.yaml:2:42: unknown key `crom` in `schedule`; did you mean `cron`?",
         ],

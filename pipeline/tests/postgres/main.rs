@@ -11,8 +11,11 @@ mod api;
 mod assets;
 #[path = "../it/backfill.rs"]
 mod backfill;
+mod commit_order;
 #[path = "../it/common.rs"]
 mod common;
+#[path = "../it/events.rs"]
+mod events;
 #[path = "../it/flow.rs"]
 mod flow;
 #[path = "../it/kill.rs"]
@@ -21,6 +24,8 @@ mod kill;
 mod nested;
 #[path = "../it/offers.rs"]
 mod offers;
+#[path = "../it/openapi.rs"]
+mod openapi;
 #[path = "../it/races.rs"]
 mod races;
 #[path = "../it/robust.rs"]

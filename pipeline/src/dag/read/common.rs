@@ -116,10 +116,9 @@ pub(super) fn read_assets(node: &Node, what: &str, out: &mut Collector) -> Vec<S
     }
     let mut assets: Vec<String> = Vec::new();
     for (item, name) in texts {
-        let blank = |c: char| c.is_whitespace() || c.is_control() || c == '{' || c == '}';
-        if name.is_empty() || name.len() > LONGEST_ASSET || name.contains(blank) {
+        if !is_asset(&name) {
             let message = format!(
-                "the asset `{}` must be a name or a URL of at most {LONGEST_ASSET} bytes without blanks and braces",
+                "the asset `{}` must be a name or a URL of at most {LONGEST_ASSET} characters without blanks and braces",
                 clip(&name)
             );
             out.add(item.place, message);
@@ -128,6 +127,12 @@ pub(super) fn read_assets(node: &Node, what: &str, out: &mut Collector) -> Vec<S
         }
     }
     assets
+}
+
+/// Whether a DAG could name an asset so.
+pub(crate) fn is_asset(name: &str) -> bool {
+    let blank = |c: char| c.is_whitespace() || c.is_control() || c == '{' || c == '}';
+    !name.is_empty() && name.chars().count() <= LONGEST_ASSET && !name.contains(blank)
 }
 
 /// A name short enough for a message.

@@ -20,6 +20,7 @@ use super::starts::{Continuous, DagSchedule, Group};
 use super::task::Task;
 use super::yaml::{Node, NodeValue};
 
+pub(crate) use common::is_asset;
 pub(super) use templates::Use;
 
 use common::{read_name, read_positive, read_span};
