@@ -11,7 +11,7 @@ use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
 use crate::runs::TriggerArgs;
-use crate::server::{SchedulerArgs, ServerArgs, WorkerArgs};
+use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::task::TaskCommand;
 use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs, train::TrainArgs};
 
@@ -35,6 +35,9 @@ pub(crate) struct Args {
     /// Model folder [default: the one shipped with safari]
     #[arg(long, global = true, value_name = "DIR")]
     model: Option<PathBuf>,
+    /// Ask this server about runs, DAGs, backfills and assets, not the state database, such as http://127.0.0.1:8750
+    #[arg(long, global = true, value_name = "URL")]
+    server: Option<String>,
     /// Any setting of `safari config show`, such as --set detector.threshold=0.4
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -44,7 +47,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Run a DAG to its end, or list, show, cancel and resume runs; started again after a crash, a run goes on where it was
+    /// Run a DAG to its end, or list, show, watch, cancel and resume runs; started again after a crash, a run goes on where it was
     Run(RunArgs),
     /// Make a run of a DAG that a server has read; the server begins it
     Trigger(TriggerArgs),
@@ -67,6 +70,8 @@ pub(crate) enum Command {
     },
     /// Run DAGs by their schedules: scheduler and worker in one process
     Server(ServerArgs),
+    /// Only answer the REST API
+    Api(ApiArgs),
     /// Only decide when runs are made and begin; workers do the tasks
     Scheduler(SchedulerArgs),
     /// Only do tasks, of any run in the shared state database
@@ -97,6 +102,9 @@ impl Args {
         let mut flags: Vec<(String, String)> = Vec::new();
         for setting in &self.set {
             flags.push(name_and_value(setting)?);
+        }
+        if let Some(server) = &self.server {
+            flags.push(("server.url".to_owned(), server.clone()));
         }
         let mut path = |key: &str, value: &Option<PathBuf>| {
             if let Some(value) = value {

@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use pipeline::clock::Timestamp;
 use platform::config::Config;
 
-use crate::dag::open;
+use crate::backend::open;
 use crate::error::Result;
 use crate::runs::print;
 
@@ -29,20 +28,20 @@ pub(crate) enum AssetCommand {
 
 /// Does what the command says.
 pub(crate) async fn run(command: AssetCommand, config: &Config) -> Result<ExitCode> {
-    let store = open(config).await?;
+    let backend = open(config).await?;
     match command {
         AssetCommand::Update { asset } => {
-            store.update_asset(&asset, Timestamp::now()).await?;
+            backend.update_asset(&asset).await?;
             print(&format!("{asset} updated"))
         }
         AssetCommand::List { asset, limit } => {
-            let events = store.asset_events(asset.as_deref(), limit).await?;
-            let width = events.iter().map(|event| event.asset.len()).max().unwrap_or(0).max("ASSET".len());
+            let updates = backend.asset_updates(asset.as_deref(), limit).await?;
+            let width = updates.iter().map(|update| update.asset.len()).max().unwrap_or(0).max("ASSET".len());
             print(&format!("{:24}  {:width$}  {:36}  TASK", "UPDATED", "ASSET", "RUN"))?;
-            for event in events {
-                let run = event.run.map(|run| run.to_string()).unwrap_or_default();
-                let task = event.task.unwrap_or_default();
-                print(&format!("{}  {:width$}  {run:36}  {task}", event.created_at, event.asset))?;
+            for update in updates {
+                let run = update.run.map(|run| run.to_string()).unwrap_or_default();
+                let task = update.task.unwrap_or_default();
+                print(&format!("{}  {:width$}  {run:36}  {task}", update.updated_at, update.asset))?;
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -4,14 +4,13 @@ use std::process::ExitCode;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use clap::{Args, Subcommand, ValueEnum};
-use pipeline::clock::Timestamp;
+use pipeline::api::BackfillView;
 use pipeline::ids::BackfillId;
-use pipeline::schedule::DataInterval;
-use pipeline::state::{BackfillRecord, NewBackfill, Rerun};
+use pipeline::state::{BackfillFilter, Rerun};
 use platform::config::Config;
 
 use crate::args::name_and_value;
-use crate::dag::open;
+use crate::backend::{Range, open};
 use crate::error::{Error, Result};
 use crate::runs::print;
 
@@ -66,6 +65,9 @@ enum BackfillCommand {
         /// How many
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: u32,
+        /// Only backfills of this DAG
+        #[arg(long, value_name = "NAME")]
+        dag: Option<String>,
     },
     /// Stop a backfill for good, and cancel its runs that have not ended
     Cancel {
@@ -77,11 +79,10 @@ enum BackfillCommand {
 /// Makes, lists or cancels backfills.
 pub(crate) async fn run(args: BackfillArgs, config: &Config) -> Result<ExitCode> {
     match args.command {
-        Some(BackfillCommand::List { limit }) => list(&open(config).await?.backfills(limit).await?),
-        Some(BackfillCommand::Cancel { backfill }) => {
-            let record = open(config).await?.cancel_backfill(backfill, Timestamp::now()).await?;
-            list(&[record])
+        Some(BackfillCommand::List { limit, dag }) => {
+            list(&open(config).await?.backfills(&BackfillFilter { dag, state: None }, limit).await?)
         }
+        Some(BackfillCommand::Cancel { backfill }) => list(&[open(config).await?.cancel_backfill(backfill).await?]),
         None => make(args, config).await,
     }
 }
@@ -94,19 +95,16 @@ async fn make(args: BackfillArgs, config: &Config) -> Result<ExitCode> {
         return Err(Error::EmptyRange { start, end });
     }
     let given = args.param.iter().map(|text| name_and_value(text)).collect::<Result<Vec<_>>>()?;
-    let store = open(config).await?;
-    let params = store.current_dag(&name).await?.params(&given)?;
     let rerun = match args.rerun {
         Which::Missing => Rerun::Missing,
         Which::Failed => Rerun::Failed,
         Which::All => Rerun::All,
     };
-    let new = NewBackfill { range: DataInterval { start, end }, params, rerun, max_active: args.max_active };
-    let id = store.backfill(&name, &new, Timestamp::now()).await?;
-    print(&id.to_string())
+    let range = Range { start, end, rerun, max_active: args.max_active };
+    print(&open(config).await?.backfill(&name, &range, &given).await?.to_string())
 }
 
-fn list(records: &[BackfillRecord]) -> Result<ExitCode> {
+fn list(records: &[BackfillView]) -> Result<ExitCode> {
     let width = records.iter().map(|record| record.dag.len()).max().unwrap_or(0).max("DAG".len());
     print(&format!(
         "{:36}  {:width$}  {:9}  {:>6}  {:>6}  {:>6}  {:>7}  RANGE",
@@ -122,7 +120,7 @@ fn list(records: &[BackfillRecord]) -> Result<ExitCode> {
             record.active,
             record.failed,
             record.skipped,
-            record.range
+            record.range()
         ))?;
     }
     Ok(ExitCode::SUCCESS)

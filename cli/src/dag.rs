@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use clap::Subcommand;
 use jobs::Services;
-use pipeline::{Dag, Store};
+use pipeline::Dag;
 use platform::config::Config;
-use platform::database::Database;
 
+use crate::backend::open;
 use crate::error::{Error, Result};
 use crate::registry::registry;
 
@@ -76,8 +76,7 @@ fn check(files: &[PathBuf], config: Config) -> Result<ExitCode> {
 }
 
 async fn list(config: &Config) -> Result<ExitCode> {
-    let store = open(config).await?;
-    let dags = store.dags().await?;
+    let dags = open(config).await?.dags().await?;
     let width = dags.iter().map(|dag| dag.name.len()).max().unwrap_or(0).max("DAG".len());
     print(&format!("{:width$}  {:6}  {:8}  {:24}  FILE", "DAG", "ACTIVE", "SCHEDULE", "MADE RUNS UNTIL"))?;
     for dag in dags {
@@ -97,13 +96,6 @@ async fn pause(config: &Config, name: &str, paused: bool) -> Result<ExitCode> {
     open(config).await?.pause(name, paused).await?;
     let how = if paused { "rests" } else { "goes on" };
     print(&format!("the schedule of {name} {how}"))
-}
-
-/// The store of the configured database.
-pub(crate) async fn open(config: &Config) -> Result<Store> {
-    let address = config.state_address();
-    let database = Database::open(&address).await?;
-    Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))
 }
 
 fn print(text: &str) -> Result<ExitCode> {

@@ -66,6 +66,38 @@ pub(crate) enum Error {
     /// The folder of DAG files is not there.
     #[error("{0}: there is no such folder; give the folder of DAG files with --dags")]
     NoDagFolder(PathBuf),
+    /// The server of `server.url` is not there.
+    #[error(
+        "the server {server} does not answer: {reason}; check that it runs and that `server.url` (--server) names it"
+    )]
+    ServerUnreachable {
+        /// The server.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something else answers there.
+    #[error("{server} answered {what}, and that is no answer of this version's API; check `server.url` (--server)")]
+    NoSafariServer {
+        /// The server.
+        server: String,
+        /// What it answered.
+        what: String,
+    },
+    /// The server cannot do what was asked; in its own words, which say what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// The server failed.
+    #[error("the server {server} failed: {detail}")]
+    ServerFailed {
+        /// The server.
+        server: String,
+        /// In its own words.
+        detail: String,
+    },
+    /// Two ways to drive a run.
+    #[error("--here drives the run in this process, without a server; leave out --server (`server.url`)")]
+    HereAndServer,
     /// A run ended with a failed task.
     #[error("{0}")]
     RunFailed(String),

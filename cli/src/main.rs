@@ -2,6 +2,7 @@
 
 mod args;
 mod asset;
+mod backend;
 mod backfill;
 mod config;
 mod dag;
@@ -18,6 +19,7 @@ mod sql;
 mod summary;
 mod task;
 mod train;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -65,6 +67,7 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Task { command } => task::run(command, &configuration).await,
             Command::Dag { command } => dag::run(command, configuration).await,
             Command::Server(server) => server::server(server, configuration).await,
+            Command::Api(api) => server::api(api, configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,
             Command::Detect(detect) => detect::detect(detect, configuration).await,

@@ -1,19 +1,21 @@
-//! `safari run list`, `show` and `cancel`, and `safari trigger`.
+//! `safari run list`, `show`, `watch`, `resume` and `cancel`, and `safari trigger`.
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
-use pipeline::RunId;
-use pipeline::clock::Timestamp;
-use pipeline::state::Again;
+use pipeline::api::RunView;
+use pipeline::state::{Again, RunFilter};
+use pipeline::{RunCause, RunId, RunState, Timestamp};
 use platform::config::Config;
 
 use crate::args::name_and_value;
-use crate::dag::open;
+use crate::backend::{open, open_store};
 use crate::error::{Error, Result};
 use crate::run::drive_again;
+use crate::watch;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
@@ -22,11 +24,28 @@ pub(crate) enum RunCommand {
         /// How many
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: u32,
+        /// Only runs of this DAG
+        #[arg(long, value_name = "NAME")]
+        dag: Option<String>,
+        /// Only runs in this state
+        #[arg(long, value_parser = names(&RunState::ALL))]
+        state: Option<String>,
+        /// Only runs that this has started
+        #[arg(long, value_parser = names(&RunCause::ALL))]
+        cause: Option<String>,
     },
     /// Show the tasks of a run
     Show {
         /// The run
         run: RunId,
+    },
+    /// Follow runs: a line for each change. Of one run until it ends; then exit code 1 unless it succeeded
+    Watch {
+        /// The run [default: all runs]
+        run: Option<RunId>,
+        /// Only runs of this DAG
+        #[arg(long, value_name = "NAME", conflicts_with = "run")]
+        dag: Option<String>,
     },
     /// Let a run that failed or was cancelled go on: what did not succeed is done again, and all that comes after it
     Resume {
@@ -55,17 +74,17 @@ pub(crate) struct TriggerArgs {
 /// Does what the command says.
 pub(crate) async fn run(command: RunCommand, config: &Config) -> Result<ExitCode> {
     match command {
-        RunCommand::Resume { run, here } => {
-            open(config).await?.reopen(run, Again::Failed, Timestamp::now()).await?;
-            if here {
-                return drive_again(run, config.clone()).await;
-            }
-            print(&format!("run {run} is queued again"))
+        RunCommand::Resume { run, here } => resume(config, run, here).await,
+        RunCommand::List { limit, dag, state, cause } => {
+            let state = state.and_then(|name| named(&RunState::ALL, &name));
+            let cause = cause.and_then(|name| named(&RunCause::ALL, &name));
+            list(open(config).await?.runs(&RunFilter { dag, state, cause }, limit).await?)
         }
-        RunCommand::List { limit } => list(config, limit).await,
         RunCommand::Show { run } => show(config, run).await,
+        RunCommand::Watch { run: Some(run), .. } => watch::one(config, run).await,
+        RunCommand::Watch { run: None, dag } => watch::all(config, dag).await,
         RunCommand::Cancel { run } => {
-            let state = open(config).await?.cancel(run, Timestamp::now()).await?;
+            let state = open(config).await?.cancel(run).await?.state;
             let how = if state.is_finished() { state.to_string() } else { "stopping".to_owned() };
             print(&format!("run {run} {how}"))
         }
@@ -75,14 +94,22 @@ pub(crate) async fn run(command: RunCommand, config: &Config) -> Result<ExitCode
 /// Makes a run that a server begins when it is its turn.
 pub(crate) async fn trigger(args: TriggerArgs, config: &Config) -> Result<ExitCode> {
     let given = args.param.iter().map(|text| name_and_value(text)).collect::<Result<Vec<_>>>()?;
-    let store = open(config).await?;
-    let dag = store.current_dag(&args.dag).await?;
-    let run = store.create_run(&dag, &dag.params(&given)?, Timestamp::now()).await?;
-    print(&run.to_string())
+    print(&open(config).await?.trigger(&args.dag, &given).await?.to_string())
 }
 
-async fn list(config: &Config, limit: u32) -> Result<ExitCode> {
-    let runs = open(config).await?.runs(limit).await?;
+async fn resume(config: &Config, run: RunId, here: bool) -> Result<ExitCode> {
+    if !here {
+        open(config).await?.reopen(run, Again::Failed).await?;
+        return print(&format!("run {run} is queued again"));
+    }
+    if !config.server.url.is_empty() {
+        return Err(Error::HereAndServer);
+    }
+    open_store(config).await?.reopen(run, Again::Failed, Timestamp::now()).await?;
+    drive_again(run, config.clone()).await
+}
+
+fn list(runs: Vec<RunView>) -> Result<ExitCode> {
     let width = runs.iter().map(|run| run.dag.len()).max().unwrap_or(0).max("DAG".len());
     print(&format!("{:36}  {:width$}  {:8}  {:23}  {:24}  TOOK", "RUN", "DAG", "CAUSE", "STATE", "MADE"))?;
     for run in runs {
@@ -101,10 +128,10 @@ async fn list(config: &Config, limit: u32) -> Result<ExitCode> {
 }
 
 async fn show(config: &Config, run: RunId) -> Result<ExitCode> {
-    let store = open(config).await?;
-    let (record, tasks) = (store.run(run).await?, store.tasks(run).await?);
+    let shown = open(config).await?.run(run).await?;
+    let (record, tasks) = (shown.run, shown.tasks);
     print(&format!("run {run} of {}: {}, {}", record.dag, record.state, record.cause.as_str()))?;
-    if let Some(interval) = record.interval {
+    if let Some(interval) = record.interval() {
         print(&format!("data interval {interval}"))?;
     }
     if let Some(error) = &record.error {
@@ -129,6 +156,14 @@ async fn show(config: &Config, run: RunId) -> Result<ExitCode> {
 
 fn took(time: Duration) -> String {
     format!("{:.1} s", time.as_secs_f64())
+}
+
+fn names<T>(all: &[(T, &'static str)]) -> PossibleValuesParser {
+    PossibleValuesParser::new(all.iter().map(|(_, name)| *name))
+}
+
+fn named<T: Copy>(all: &[(T, &'static str)], name: &str) -> Option<T> {
+    all.iter().find(|(_, known)| *known == name).map(|(value, _)| *value)
 }
 
 pub(crate) fn print(text: &str) -> Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! `safari server`, `safari scheduler` and `safari worker`: the roles that run for weeks.
+//! `safari server`, `safari api`, `safari scheduler` and `safari worker`: the roles that run for weeks.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use crate::args::name_and_value;
+use crate::backend::open_store;
 use crate::error::{Error, Result};
 use crate::registry::{registry, secrets};
 use crate::signals::Signals;
@@ -42,6 +43,13 @@ pub(crate) struct ServerArgs {
     listen: SocketAddr,
     #[command(flatten)]
     offer: OfferArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApiArgs {
+    /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8750")]
+    listen: SocketAddr,
 }
 
 #[derive(Debug, Args)]
@@ -100,12 +108,23 @@ impl OfferArgs {
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
-    let answering = role.answering(args.listen, stopped.clone()).await?;
+    let answering = answering(role.store.clone(), args.listen, stopped.clone()).await?;
     let scheduling = role.scheduling(args.dags, stopped)?;
     let worked = role.work(Vec::new()).await;
     stop.send_replace(true);
     let _ = tokio::join!(scheduling, answering);
     worked
+}
+
+/// The API alone.
+pub(crate) async fn api(args: ApiArgs, config: Config) -> Result<ExitCode> {
+    let mut signals = Signals::new()?;
+    let (stop, stopped) = watch::channel(false);
+    let answering = answering(open_store(&config).await?, args.listen, stopped).await?;
+    signals.next().await;
+    stop.send_replace(true);
+    let _ = answering.await;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The scheduler alone.
@@ -153,27 +172,6 @@ impl Role {
         Ok(Self { store, registry, options })
     }
 
-    /// Answers HTTP requests until `stopped`.
-    async fn answering(
-        &self,
-        address: SocketAddr,
-        mut stopped: watch::Receiver<bool>,
-    ) -> Result<tokio::task::JoinHandle<()>> {
-        if !address.ip().is_loopback() {
-            return Err(Error::OpenAddress(address));
-        }
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
-        info!(url = %format!("http://{bound}"), "answering");
-        let router = pipeline::api::router(self.store.clone());
-        let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-        Ok(tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
-                error!(%error, "the API has stopped");
-            }
-        }))
-    }
-
     /// Reads the DAG files and keeps scheduling until `stopped`.
     fn scheduling(&self, dags: PathBuf, stopped: watch::Receiver<bool>) -> Result<tokio::task::JoinHandle<()>> {
         if !dags.is_dir() {
@@ -210,6 +208,27 @@ impl Role {
         worked?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Answers HTTP requests until `stopped`.
+async fn answering(
+    store: Store,
+    address: SocketAddr,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<tokio::task::JoinHandle<()>> {
+    if !address.ip().is_loopback() {
+        return Err(Error::OpenAddress(address));
+    }
+    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+    let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+    info!(url = %format!("http://{bound}"), "answering");
+    let router = pipeline::api::router_until(store, stopped.clone());
+    let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
+            error!(%error, "the API has stopped");
+        }
+    }))
 }
 
 /// Reads DAG files whenever they change.

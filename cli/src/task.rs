@@ -4,11 +4,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use pipeline::RunId;
-use pipeline::clock::Timestamp;
 use pipeline::state::Again;
 use platform::config::Config;
 
-use crate::dag::open;
+use crate::backend::open;
 use crate::error::Result;
 use crate::runs::print;
 
@@ -34,7 +33,7 @@ pub(crate) enum TaskCommand {
 pub(crate) async fn run(command: TaskCommand, config: &Config) -> Result<ExitCode> {
     let TaskCommand::Clear { run, task, only } = command;
     let again = Again::Task { task: task.clone(), downstream: !only };
-    open(config).await?.reopen(run, again, Timestamp::now()).await?;
+    open(config).await?.reopen(run, again).await?;
     let what = if only { "" } else { " and what comes after it" };
     print(&format!("run {run} is queued again: {task}{what}"))
 }

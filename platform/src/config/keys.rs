@@ -262,6 +262,19 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "server.url",
+        default: "",
+        allowed: "http://HOST:PORT or https://HOST, or nothing",
+        help: "The server that commands about runs, DAGs, backfills and assets ask; empty means the state database itself.",
+        secret: true,
+        alias: Some("SAFARI_SERVER"),
+        set: |config, text| {
+            is_http_url(text).then_some(())?;
+            config.server.url = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
         name: "log.level",
         default: "info",
         allowed: "off, error, warn, info, debug or trace, or a list such as warn,pipeline=debug",
@@ -291,6 +304,11 @@ pub(super) fn state_address(url: &str) -> Option<Address> {
         return None;
     }
     Some(Address::Sqlite(PathBuf::from(rest)))
+}
+
+fn is_http_url(text: &str) -> bool {
+    let url = Url::parse(text);
+    text.is_empty() || url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// What is shown of a value that may hold a secret: a URL without its password, `***` for what is no URL.

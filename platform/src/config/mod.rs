@@ -40,6 +40,8 @@ pub struct Config {
     pub lake: LakeConfig,
     /// `state.*`
     pub state: StateConfig,
+    /// `server.*`
+    pub server: ServerConfig,
     /// `log.*`
     pub log: LogConfig,
     settings: Vec<Setting>,
@@ -123,6 +125,20 @@ pub struct StateConfig {
 impl fmt::Debug for StateConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StateConfig").field("url", &keys::masked(&self.url)).finish()
+    }
+}
+
+/// Who is asked about runs.
+#[derive(Clone, Default, PartialEq)]
+pub struct ServerConfig {
+    /// `http://…` or `https://…`; empty means that the state database is asked.
+    pub url: String,
+}
+
+/// Without the password that the URL may hold.
+impl fmt::Debug for ServerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerConfig").field("url", &keys::masked(&self.url)).finish()
     }
 }
 
@@ -247,6 +263,7 @@ impl Config {
             run: RunConfig::default(),
             lake: LakeConfig::default(),
             state: StateConfig::default(),
+            server: ServerConfig::default(),
             log: LogConfig::default(),
             settings: Vec::new(),
         }

@@ -130,6 +130,8 @@ fn values_are_checked_and_the_message_says_what_is_allowed() {
         ("state.url", "mysql://u:p@h/d"),
         ("state.url", "postgres:///d"),
         ("state.url", "sqlite:"),
+        ("server.url", "ftp://x"),
+        ("server.url", "localhost:8750"),
         ("log.level", "loud"),
     ];
     for (key, value) in bad {
@@ -149,6 +151,9 @@ fn secrets_are_not_shown() {
     let text = message(load(None, &[("SAFARI_STATE_URL", "mysql://ranger:tiger@db/safari")], &[]));
     assert!(!text.contains("tiger"), "{text}");
     let config = load(None, &[("SAFARI_STATE_URL", "postgres://ranger:tiger@db/safari")], &[]).unwrap();
+    assert!(!format!("{config:?}").contains("tiger"));
+    let config = load(None, &[("SAFARI_SERVER", "https://ranger:tiger@safari.example")], &[]).unwrap();
+    assert_eq!(config.server.url, "https://ranger:tiger@safari.example");
     assert!(!format!("{config:?}").contains("tiger"));
 }
 
