@@ -161,7 +161,7 @@ fn a_server_that_is_not_there_or_no_server_of_ours_is_told() {
     assert!(told.contains("does not answer") && told.contains("--server"), "{told}");
     let here = ["run", "resume", "--here", "019a0000-0000-7000-8000-000000000000"];
     assert!(error(&url, &here).contains("leave out --server"));
-    assert!(error("tiger:8750", &["run", "list"]).contains("not allowed for server.url"));
+    assert!(error("localhost:8750", &["run", "list"]).contains("not allowed for server.url"));
     let shown = said(home.path(), Some(&url), &["config", "show"]);
     assert!(shown.contains("server.url") && shown.contains("ranger:***@") && shown.contains("command line"), "{shown}");
     let output = safari(home.path(), None).args(["api", "--listen", "0.0.0.0:0"]).output().unwrap();
