@@ -31,7 +31,8 @@ async fn schemathesis_finds_no_failure_of_the_server_and_no_breach_of_the_docume
     let api = pipeline::api::router(runner.store().clone());
     let serving = tokio::spawn(async move { axum::serve(listener, api).await });
 
-    let output = tokio::task::spawn_blocking(move || schemathesis(&url).output()).await.unwrap();
+    let folder = home.path().to_owned();
+    let output = tokio::task::spawn_blocking(move || schemathesis(&url, &folder).output()).await.unwrap();
     let output = output.unwrap_or_else(|error| panic!("{}: {error}; run scripts/setup --test", program().display()));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -59,9 +60,11 @@ async fn fill(store: &Store) {
     Scheduler::new(store.clone(), Duration::from_secs(30)).pass(now).await.unwrap();
 }
 
-fn schemathesis(url: &str) -> Command {
+/// It leaves what it found in the folder where it runs.
+fn schemathesis(url: &str, folder: &Path) -> Command {
     let from_environment = |name: &str, usual: &str| std::env::var(name).unwrap_or_else(|_| usual.to_owned());
     let mut command = Command::new(program());
+    command.current_dir(folder);
     command.arg("--config-file").arg(root().join("pipeline/tests/schemathesis.toml"));
     command.args([
         "run",
