@@ -115,8 +115,8 @@ impl History {
             after = Some(last.run);
             for removal in &removals {
                 self.remove_files_of(removal).await?;
-                self.store.removal_done(removal).await?;
             }
+            self.store.removals_done(&removals).await?;
         }
     }
 

@@ -9,6 +9,7 @@ use platform::database::Engine;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::Store;
+use super::statement::Statement;
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
@@ -74,7 +75,8 @@ pub(crate) struct Removal {
 impl Store {
     /// Removes at most so many runs that ended before a moment; none when there are no more.
     pub(crate) async fn remove_runs(&self, before: Timestamp, most: u32) -> Result<Removed> {
-        let sql = format!("SELECT run.id FROM run WHERE {IS_OLD} AND {IS_LEAF} ORDER BY run.finished_at LIMIT $2");
+        let sql =
+            format!("SELECT run.id FROM run WHERE {IS_OLD} AND {IS_LEAF} ORDER BY run.finished_at, run.id LIMIT $2");
         let runs: Vec<(String,)> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(before.millis())
             .bind(i64::from(most))
@@ -169,15 +171,20 @@ impl Store {
         rows.into_iter().map(read).collect()
     }
 
-    /// A removal is done.
-    pub(crate) async fn removal_done(&self, removal: &Removal) -> Result<()> {
-        sqlx::query("DELETE FROM removal WHERE run_id = $1 AND whole = $2")
-            .bind(removal.run.to_string())
-            .bind(i64::from(removal.whole))
-            .execute(self.pool())
-            .await
-            .map(drop)
-            .map_err(doing)
+    /// These removals are done.
+    pub(crate) async fn removals_done(&self, removals: &[Removal]) -> Result<()> {
+        for whole in [false, true] {
+            let mut delete = Statement::new("DELETE FROM removal WHERE whole = ");
+            delete.number(i64::from(whole)).push(" AND run_id IN ").row();
+            // No run: a list has at least one value.
+            delete.text("");
+            for removal in removals.iter().filter(|removal| removal.whole == whole) {
+                delete.text(removal.run.to_string());
+            }
+            delete.end_row();
+            delete.query().execute(self.pool()).await.map_err(doing)?;
+        }
+        Ok(())
     }
 
     async fn remove_asset_events(&self, before: Timestamp) -> Result<u64> {
