@@ -1,13 +1,14 @@
 //! Which worker does a task: labels and resources.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pipeline::clock::Timestamp;
 use pipeline::dag::Resources;
-use pipeline::{Job, JobContext, JobOutput, Offer, Runner, RunnerOptions, Scheduler, Store, TaskState};
+use pipeline::{Job, JobContext, JobOutput, Offer, RunId, Runner, RunnerOptions, Scheduler, Store, TaskState};
 use serde_json::{Value, json};
 
 use crate::common::{dag, job, registry, store};
@@ -20,20 +21,28 @@ fn offer(labels: &[(&str, &str)], cpu_millis: u32, gpus: u32) -> Offer {
     }
 }
 
-/// A worker that does what it can for a while.
-async fn work(store: &Store, home: &std::path::Path, offer: Offer, jobs: Vec<Arc<dyn Job>>) {
+/// A worker that works until so many tasks of the run are done, and a little longer, to see that it does no more.
+async fn work(store: &Store, home: &Path, offer: Offer, jobs: Vec<Arc<dyn Job>>, (run, done): (RunId, usize)) {
     let options = RunnerOptions { exclusive: false, parallelism: 8, offer: Some(offer), ..RunnerOptions::new(home) };
     let worker = Arc::new(Runner::new(store.clone(), registry(jobs), options));
     let serving = {
         let worker = Arc::clone(&worker);
         tokio::spawn(async move { worker.serve(Vec::new()).await })
     };
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let began = Instant::now();
+    let succeeded = async || {
+        let tasks = store.tasks(run).await.unwrap();
+        tasks.iter().filter(|task| task.state == TaskState::Succeeded).count()
+    };
+    while succeeded().await < done && began.elapsed() < Duration::from_secs(60) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(150)).await;
     worker.drain();
     serving.await.unwrap().unwrap();
 }
 
-async fn begun(store: &Store, yaml: &str) -> pipeline::RunId {
+async fn begun(store: &Store, yaml: &str) -> RunId {
     let dag = dag(yaml);
     let run = store.create_run(&dag, &dag.params(&[]).unwrap(), Timestamp::now()).await.unwrap();
     Scheduler::new(store.clone(), Duration::ZERO).pass(Timestamp::now()).await.unwrap();
@@ -60,13 +69,13 @@ tasks:
             tasks.iter().filter(|t| t.state == TaskState::Succeeded).map(|t| t.task.as_str()).collect();
         assert_eq!(done, expected);
     };
-    work(&store, home.path(), offer(&[("zone", "b")], 2000, 0), Vec::new()).await;
+    work(&store, home.path(), offer(&[("zone", "b")], 2000, 0), Vec::new(), (run, 1)).await;
     done(&["plain"]).await;
-    work(&store, home.path(), offer(&[("zone", "a")], 2000, 0), Vec::new()).await;
+    work(&store, home.path(), offer(&[("zone", "a")], 2000, 0), Vec::new(), (run, 2)).await;
     done(&["plain", "labelled"]).await;
-    work(&store, home.path(), offer(&[("disk", "ssd"), ("zone", "a")], 2000, 1), Vec::new()).await;
+    work(&store, home.path(), offer(&[("disk", "ssd"), ("zone", "a")], 2000, 1), Vec::new(), (run, 4)).await;
     done(&["plain", "labelled", "both", "gpu"]).await;
-    work(&store, home.path(), offer(&[], 64_000, 0), Vec::new()).await;
+    work(&store, home.path(), offer(&[], 64_000, 0), Vec::new(), (run, 5)).await;
     done(&["plain", "labelled", "both", "gpu", "huge"]).await;
 }
 
@@ -101,7 +110,7 @@ tasks:
   many: {job: heavy, map: '{{ range(30) | list }}', resources: {cpu: 1}, with: {cores: 1}}
 ";
     let run = begun(&store, yaml).await;
-    work(&store, home.path(), offer(&[], 3000, 0), vec![heavy]).await;
+    work(&store, home.path(), offer(&[], 3000, 0), vec![heavy], (run, 3)).await;
     let tasks = store.tasks(run).await.unwrap();
     assert!(tasks.iter().all(|task| task.state == TaskState::Succeeded), "{tasks:?}");
     assert_eq!(most.load(Ordering::SeqCst), 3, "cores at once");
