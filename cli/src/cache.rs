@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use platform::config::Config;
 
-use crate::backend::open_store;
+use crate::backend::open_here;
 use crate::error::Result;
 use crate::runs::print;
 
@@ -22,6 +22,6 @@ pub(crate) enum CacheCommand {
 /// Does what the command says.
 pub(crate) async fn run(command: CacheCommand, config: &Config) -> Result<ExitCode> {
     let CacheCommand::Clear { dag } = command;
-    let forgotten = open_store(config).await?.forget_cached_outputs(dag.as_deref()).await?;
+    let forgotten = open_here(config).await?.forget_cached_outputs(dag.as_deref()).await?;
     print(&format!("{forgotten} outputs forgotten"))
 }

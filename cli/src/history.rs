@@ -10,7 +10,7 @@ use pipeline::dag::parse_duration;
 use pipeline::history::{Keep, Removed};
 use platform::config::Config;
 
-use crate::backend::open_store;
+use crate::backend::open_here;
 use crate::error::Result;
 use crate::registry::logs;
 use crate::runs::print;
@@ -37,7 +37,7 @@ pub(crate) enum HistoryCommand {
 /// Does what the command says.
 pub(crate) async fn run(command: HistoryCommand, config: &Config) -> Result<ExitCode> {
     let HistoryCommand::Clean { older_than, dry_run } = command;
-    let history = History::new(open_store(config).await?, logs(config)?, &config.home);
+    let history = History::new(open_here(config).await?, logs(config)?, &config.home);
     let keep = Keep { runs: Some(older_than), logs: None };
     if dry_run {
         let Removed { runs, task_instances, attempts, .. } = history.preview(keep, Timestamp::now()).await?;

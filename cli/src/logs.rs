@@ -8,7 +8,7 @@ use pipeline::RunId;
 use pipeline::logs::{LogReader, RunLine, Wanted};
 use platform::config::Config;
 
-use crate::backend::open_store;
+use crate::backend::open_here;
 use crate::error::{Error, Result};
 use crate::registry::logs;
 
@@ -34,7 +34,7 @@ pub(crate) struct LogsArgs {
 
 /// Prints the lines.
 pub(crate) async fn run(args: LogsArgs, config: &Config) -> Result<ExitCode> {
-    let store = open_store(config).await?;
+    let store = open_here(config).await?;
     let LogsArgs { run, task, map_index, attempt, follow, json } = args;
     let wanted = Wanted { run, task, map_index, attempt, follow };
     let mut reader = LogReader::open(&store, &logs(config)?, wanted).await?;

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use pipeline::clock::Timestamp;
 use platform::config::Config;
 
-use crate::backend::open_store;
+use crate::backend::open_here;
 use crate::error::Result;
 use crate::runs::print;
 
@@ -19,7 +19,7 @@ pub(crate) enum StreamCommand {
 /// Does what the command says.
 pub(crate) async fn run(command: StreamCommand, config: &Config) -> Result<ExitCode> {
     let StreamCommand::List = command;
-    let streams = open_store(config).await?.streams().await?;
+    let streams = open_here(config).await?.streams().await?;
     let width = streams.iter().map(|stream| stream.dag.len()).max().unwrap_or(0).max("DAG".len());
     print(&format!("{:width$}  {:>8}  {:>9}  {:>8}  {:>9}  ERROR", "DAG", "WAITING", "IN FLIGHT", "BATCHES", "LAG"))?;
     let now = Timestamp::now();

@@ -1,19 +1,13 @@
 //! A continuous DAG from new photographs to rows, through crashes.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
 
-/// Killed when a test fails in the middle.
-struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use common::{Server, root, safari, said, wait_until};
 
 const PHOTOS: [&str; 6] = [
     "farmyard/cow.jpg",
@@ -30,7 +24,7 @@ fn photographs_in_a_folder_become_rows_once_though_the_server_is_killed() {
     let incoming = home.path().join("incoming");
     let dags = live_dag(home.path(), &incoming.display().to_string());
     std::fs::create_dir(&incoming).unwrap();
-    let mut server = serve(home.path(), &dags, &[]);
+    let mut server = serve(home.path(), &dags);
     for (count, photo) in PHOTOS.iter().enumerate() {
         let (from, to) = (root().join("data-samples").join(photo), incoming.join(photo));
         std::fs::create_dir_all(to.parent().unwrap()).unwrap();
@@ -43,7 +37,7 @@ fn photographs_in_a_folder_become_rows_once_though_the_server_is_killed() {
                 wait_until("a batch is made", || batches(home.path()) > count as u64 / 4);
                 server = {
                     drop(server);
-                    serve(home.path(), &dags, &[])
+                    serve(home.path(), &dags)
                 };
             }
             _ => std::thread::sleep(Duration::from_millis(300)),
@@ -73,11 +67,9 @@ async fn a_bucket_is_listed_again_and_its_notifications_come_by_a_webhook() {
     };
     put("incoming/farm/cow.jpg", PHOTOS[0]).await;
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let environment: Vec<(String, String)> =
-        s3.variables().into_iter().map(|(a, b)| (a.to_string(), b.to_string())).collect();
     let mut command = safari(home.path());
-    command.args(["server", "--listen", &port.to_string(), "--dags"]).arg(&dags).envs(environment.clone());
-    let server = Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    command.args(["server", "--listen", &port.to_string(), "--dags"]).arg(&dags).envs(s3.variables());
+    let server = Server::start(command);
     wait_until("the first is seen", || rows(home.path(), "media") == 1);
     put("incoming/farm/cat.jpg", PHOTOS[1]).await;
     wait_until("the second is seen", || rows(home.path(), "media") == 2);
@@ -109,11 +101,10 @@ fn live_dag(home: &Path, source: &str) -> PathBuf {
     folder
 }
 
-fn serve(home: &Path, dags: &Path, environment: &[(String, String)]) -> Server {
+fn serve(home: &Path, dags: &Path) -> Server {
     let mut command = safari(home);
     command.args(["--set", "run.lease_seconds=2", "server", "--listen", "127.0.0.1:0", "--dags"]).arg(dags);
-    command.envs(environment.iter().map(|(name, value)| (name, value)));
-    Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    Server::start(command)
 }
 
 /// Items that wait and batches in flight of all continuous DAGs; of none yet, one.
@@ -132,29 +123,4 @@ fn batches(home: &Path) -> u64 {
 fn rows(home: &Path, from: &str) -> u64 {
     let counted = said(home, &["sql", "--format", "csv", &format!("select count(*) as n from {from}")]);
     counted.lines().nth(1).unwrap().parse().unwrap()
-}
-
-/// What a command that must succeed prints.
-fn said(home: &Path, args: &[&str]) -> String {
-    let output = safari(home).args(args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn safari(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_safari"));
-    command.arg("--home").arg(home.join("home")).current_dir(home);
-    command
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(120), "{what}: not after two minutes");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
 }

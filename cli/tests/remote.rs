@@ -49,6 +49,17 @@ impl Drop for Server {
 }
 
 #[test]
+fn a_command_that_cannot_ask_a_server_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    for args in [&["stream", "list"][..], &["cache", "clear"], &["dag", "versions", "x"]] {
+        let output = safari(home.path(), Some("http://127.0.0.1:9")).args(args).output().unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains("does not ask a server"), "{told}");
+    }
+}
+
+#[test]
 fn a_server_is_asked_as_the_state_database_is() {
     let home = tempfile::tempdir().unwrap();
     let ready = home.path().join("ready");

@@ -1,19 +1,12 @@
 //! `safari server` and the commands around it, as an operator uses them.
 #![allow(clippy::unwrap_used)]
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+mod common;
 
-/// Ends the server when a test fails in the middle.
-struct Server(Child);
+use std::path::Path;
+use std::process::{Command, Output};
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use common::{Server, root, safari, said, wait_until};
 
 #[test]
 fn a_server_does_what_is_triggered_and_drains_on_sigterm() {
@@ -59,82 +52,79 @@ fn runs_go_on_the_past_is_run_and_assets_start_runs() {
         "dag: follower\nschedule: {assets: [cameras]}\ntasks:\n  a: {job: command, with: {command: ['true']}}\n";
     std::fs::write(dags.join("follower.yaml"), follower).unwrap();
     let mut server = serve(home.path(), &dags);
-    let safari = |args: &[&str]| said(home.path(), args).trim().to_owned();
+    let asked = |args: &[&str]| said(home.path(), args).trim().to_owned();
     wait_until("the dags are read", || said(home.path(), &["dag", "list"]).matches("\n").count() > 3);
 
-    let run = safari(&["trigger", "shaky"]);
-    wait_until("the run fails", || safari(&["run", "show", &run]).contains("failed, manual"));
-    let log = safari(&["logs", &run]);
+    let run = asked(&["trigger", "shaky"]);
+    wait_until("the run fails", || asked(&["run", "show", &run]).contains("failed, manual"));
+    let log = asked(&["logs", &run]);
     assert!(log.contains(" first stdout {\"n\": 1}\n") && log.contains(" second error  attempt 1 failed: "), "{log}");
     std::fs::write(&ready, "").unwrap();
-    safari(&["run", "resume", &run]);
-    wait_until("the run goes on", || safari(&["run", "show", &run]).contains("succeeded, manual"));
-    let told = safari(&["task", "clear", &run, "first", "--only"]);
+    asked(&["run", "resume", &run]);
+    wait_until("the run goes on", || asked(&["run", "show", &run]).contains("succeeded, manual"));
+    let told = asked(&["task", "clear", &run, "first", "--only"]);
     assert!(told.ends_with("is queued again: first"), "{told}");
-    wait_until("the task is done again", || safari(&["run", "show", &run]).contains("succeeded, manual"));
+    wait_until("the task is done again", || asked(&["run", "show", &run]).contains("succeeded, manual"));
 
     let first = std::fs::read_to_string(dags.join("shaky.yaml")).unwrap();
     std::fs::write(dags.join("shaky.yaml"), first.replace("dag: shaky", "dag: shaky\ndescription: It fails")).unwrap();
     let file = dags.join("shaky.yaml").display().to_string();
-    wait_until("the new version is read", || safari(&["dag", "diff", "shaky", "--file", &file]) == "no difference");
-    let versions = safari(&["dag", "versions", "shaky"]);
+    wait_until("the new version is read", || asked(&["dag", "diff", "shaky", "--file", &file]) == "no difference");
+    let versions = asked(&["dag", "versions", "shaky"]);
     let lines: Vec<&str> = versions.lines().collect();
     assert!(lines.len() == 3 && lines[1].ends_with("current") && lines[2].contains("     1  "), "{versions}");
-    let diff = safari(&["dag", "diff", "shaky"]);
+    let diff = asked(&["dag", "diff", "shaky"]);
     assert!(diff.contains("\n dag: shaky\n+description: It fails\n") && diff.starts_with("--- shaky "), "{diff}");
-    assert_eq!(safari(&["dag", "text", "shaky", &lines[2][..8]]), first.trim());
-    assert_eq!(safari(&["cache", "clear"]), "0 outputs forgotten");
+    assert_eq!(asked(&["dag", "text", "shaky", &lines[2][..8]]), first.trim());
+    assert_eq!(asked(&["cache", "clear"]), "0 outputs forgotten");
 
-    let backfill = safari(&["backfill", "nightly", "--from", "2026-03-01", "--to", "2026-03-05", "--max-active", "1"]);
+    let backfill = asked(&["backfill", "nightly", "--from", "2026-03-01", "--to", "2026-03-05", "--max-active", "1"]);
     let done =
-        || safari(&["backfill", "list"]).lines().any(|line| line.starts_with(&backfill) && line.contains("ended"));
+        || asked(&["backfill", "list"]).lines().any(|line| line.starts_with(&backfill) && line.contains("ended"));
     wait_until("the past is run", done);
-    let nights = || safari(&["run", "list"]).lines().filter(|line| line.contains("nightly")).count();
-    assert_eq!(nights(), 3, "{}", safari(&["run", "list"]));
+    let nights = || asked(&["run", "list"]).lines().filter(|line| line.contains("nightly")).count();
+    assert_eq!(nights(), 3, "{}", asked(&["run", "list"]));
 
-    safari(&["asset", "update", "cameras"]);
+    asked(&["asset", "update", "cameras"]);
     wait_until("the follower runs", || {
-        safari(&["run", "list"]).lines().any(|line| line.contains("follower") && line.contains("succeeded"))
+        asked(&["run", "list"]).lines().any(|line| line.contains("follower") && line.contains("succeeded"))
     });
-    assert!(safari(&["asset", "list"]).contains("cameras"));
+    assert!(asked(&["asset", "list"]).contains("cameras"));
 
     std::fs::remove_file(&ready).unwrap();
-    let run = safari(&["trigger", "shaky"]);
-    wait_until("the run fails", || safari(&["run", "show", &run]).contains("failed, manual"));
+    let run = asked(&["trigger", "shaky"]);
+    wait_until("the run fails", || asked(&["run", "show", &run]).contains("failed, manual"));
     terminate(&mut server);
     std::fs::write(&ready, "").unwrap();
-    let output = safari_command(home.path()).args(["run", "resume", "--here", &run]).output().unwrap();
+    let output = safari(home.path()).args(["run", "resume", "--here", &run]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(safari(&["run", "show", &run]).contains("succeeded, manual"));
+    assert!(asked(&["run", "show", &run]).contains("succeeded, manual"));
 
-    let log = safari(&["logs", &run, "second", "--json", "--attempt", "2", "--follow"]);
+    let log = asked(&["logs", &run, "second", "--json", "--attempt", "2", "--follow"]);
     assert!(log.lines().last().unwrap().contains("\"message\":\"attempt 2 succeeded\""), "{log}");
-    let would = safari(&["history", "clean", "--older-than", "0s", "--dry-run"]);
-    let removed = safari(&["history", "clean", "--older-than", "0s"]);
+    let would = asked(&["history", "clean", "--older-than", "0s", "--dry-run"]);
+    let removed = asked(&["history", "clean", "--older-than", "0s"]);
     assert!(removed.starts_with(&would.replace("would remove", "removed")), "{would} {removed}");
-    assert!(!safari(&["run", "list"]).contains(&run));
+    assert!(!asked(&["run", "list"]).contains(&run));
 }
 
 #[test]
 fn mistakes_are_told_with_what_to_do() {
     let home = tempfile::tempdir().unwrap();
-    let output = safari_command(home.path()).args(["trigger", "nothing"]).output().unwrap();
+    let output = safari(home.path()).args(["trigger", "nothing"]).output().unwrap();
     assert_error(&output, "no dag named `nothing` is known");
-    let output = safari_command(home.path())
-        .args(["server", "--listen", "127.0.0.1:0", "--dags", "/no/such/folder"])
-        .output()
-        .unwrap();
-    assert_error(&output, "/no/such/folder: there is no such folder");
-    let output = safari_command(home.path()).args(["server", "--listen", "0.0.0.0:0"]).output().unwrap();
-    assert_error(&output, "can be reached from other machines");
     let output =
-        safari_command(home.path()).args(["run", "show", "019a0000-0000-7000-8000-000000000000"]).output().unwrap();
+        safari(home.path()).args(["server", "--listen", "127.0.0.1:0", "--dags", "/no/such/folder"]).output().unwrap();
+    assert_error(&output, "/no/such/folder: there is no such folder");
+    let output = safari(home.path()).args(["server", "--listen", "0.0.0.0:0"]).output().unwrap();
+    assert_error(&output, "can be reached from other machines");
+    let output = safari(home.path()).args(["run", "show", "019a0000-0000-7000-8000-000000000000"]).output().unwrap();
     assert_error(&output, "list the runs to find its id");
 
     let file = home.path().join("bad.yaml");
     std::fs::write(&file, "dag: bad\ntasks:\n  a: {job: ingets, needs: [b]}\n").unwrap();
     let good = root().join("dags/detect.yaml");
-    let output = safari_command(home.path()).args(["dag", "check"]).args([&file, &good]).output().unwrap();
+    let output = safari(home.path()).args(["dag", "check"]).args([&file, &good]).output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(told.contains("bad.yaml:3:") && told.contains('b'), "{told}");
@@ -152,9 +142,9 @@ fn the_schema_is_json_and_a_dag_is_drawn() {
 
 /// A server that reads a folder of DAG files.
 fn serve(home: &Path, dags: &Path) -> Server {
-    let mut command = safari_command(home);
+    let mut command = safari(home);
     command.args(["server", "--listen", "127.0.0.1:0", "--dags"]).arg(dags);
-    Server(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    Server::start(command)
 }
 
 /// Asks it to end, which it does well.
@@ -169,29 +159,4 @@ fn assert_error(output: &Output, words: &str) {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains(words) && told.matches("error: ").count() == 1, "{told}");
-}
-
-/// What a command that must succeed prints.
-fn said(home: &Path, args: &[&str]) -> String {
-    let output = safari_command(home).args(args).output().unwrap();
-    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn safari_command(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_safari"));
-    command.arg("--home").arg(home.join("home")).current_dir(root());
-    command
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(120), "{what}: not after two minutes");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
 }

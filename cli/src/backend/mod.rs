@@ -7,15 +7,15 @@ mod remote;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use pipeline::RunId;
 use pipeline::api::{AssetUpdateView, BackfillView, DagView, RunChangeView, RunView, RunWithTasks};
 use pipeline::ids::BackfillId;
 use pipeline::state::{Again, BackfillFilter, ChangeFilter, Rerun, RunFilter};
+use pipeline::{RunId, Store};
 use platform::config::Config;
 
 pub(crate) use local::open_store;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// A range of the past that a DAG is to be run over.
 pub(crate) struct Range {
@@ -48,6 +48,14 @@ pub(crate) trait Backend: Send + Sync {
 #[async_trait]
 pub(crate) trait Changes: Send {
     async fn next(&mut self) -> Result<RunChangeView>;
+}
+
+/// The state database, for a command that cannot ask a server: one that is named would be passed over in silence.
+pub(crate) async fn open_here(config: &Config) -> Result<Store> {
+    if config.server.url.is_empty() {
+        return open_store(config).await;
+    }
+    Err(Error::NotByServer)
 }
 
 /// The server of the configuration if one is named, else the state database.

@@ -19,7 +19,8 @@ const TOGETHER: usize = 200;
 /// How often it looks whether there is room again.
 const WAIT_FOR_ROOM: Duration = Duration::from_millis(500);
 
-/// A file in a folder that was changed a moment ago may still be written. Objects on S3 appear whole.
+/// A file in a folder that was changed a moment ago may still be written. Objects on S3 appear whole, and a time in the
+/// future is a wrong clock's, as cameras have them.
 const SETTLED: Duration = Duration::from_secs(2);
 
 /// Lists the source once and writes down what is new. While too much waits it stands still: the source is not read
@@ -38,7 +39,9 @@ pub(super) async fn read(store: &Store, dag: &str, continuous: &Continuous, sour
     let mut listing = objects.list("");
     while let Some(object) = listing.next().await {
         match object {
-            Ok(object) if is_settled(&location, &object) => chunk.push(item(objects.as_ref(), object)),
+            Ok(object) if is_settled(&location, object.modified.into(), Timestamp::now()) => {
+                chunk.push(item(objects.as_ref(), object))
+            }
             Ok(_) => {}
             Err(error) if error.is_about_one_object() => warn!(dag, %error, "left out until it can be read"),
             Err(error) => return Err(error.to_string()),
@@ -66,10 +69,10 @@ async fn wait_for_room(store: &Store, dag: &str, most: u64) -> Result<(), String
     Ok(())
 }
 
-fn is_settled(location: &Location, object: &ObjectMeta) -> bool {
+fn is_settled(location: &Location, modified: Timestamp, now: Timestamp) -> bool {
     match location {
         Location::S3 { .. } => true,
-        Location::Local(_) => Timestamp::now().since(Timestamp::from(object.modified)) >= SETTLED,
+        Location::Local(_) => now.since(modified) >= SETTLED || modified > now.plus(SETTLED),
     }
 }
 
@@ -84,5 +87,29 @@ fn item(objects: &dyn ObjectStore, object: ObjectMeta) -> NewItem {
             "size": object.size,
             "modified": object.modified.to_rfc3339_opts(SecondsFormat::Millis, true),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_may_still_be_written_waits_and_a_wrong_clock_does_not() {
+        let (folder, bucket) = (Location::parse("/media").unwrap(), Location::parse("s3://media").unwrap());
+        let now = Timestamp::now();
+        let (second, year) = (Duration::from_secs(1), Duration::from_secs(365 * 24 * 3600));
+        for (modified, settled) in [
+            (now, false),
+            (now.minus(second), false),
+            (now.plus(second), false),
+            (now.minus(SETTLED), true),
+            (now.minus(year), true),
+            (now.plus(year), true),
+        ] {
+            assert_eq!(is_settled(&folder, modified, now), settled, "{modified} at {now}");
+            assert!(is_settled(&bucket, modified, now));
+        }
     }
 }

@@ -8,7 +8,7 @@ use pipeline::clock::Timestamp;
 use pipeline::history::{Keep, Removed};
 use pipeline::logs::Stream;
 use pipeline::schedule::DataInterval;
-use pipeline::state::{BackfillState, NewBackfill, Rerun};
+use pipeline::state::{BackfillState, NewBackfill, NewItem, Rerun};
 use pipeline::{
     History, JobContext, JobOutput, Logs, LogsOptions, RunId, RunState, Runner, RunnerOptions, Scheduler, Store,
 };
@@ -92,7 +92,7 @@ fn logs(home: &Path) -> Logs {
 #[tokio::test(flavor = "multi_thread")]
 async fn old_runs_go_with_all_that_belongs_to_them() {
     let place = Place::new().await;
-    let yaml = "dag: d\nalerts:\n  - {on: [success], webhook: 'http://127.0.0.1:9/'}\ntasks:\n  a: {job: say, produces: [x]}\n  b: {job: give, map: [1, 2]}\n";
+    let yaml = "dag: d\nalerts:\n  - {on: [success], webhook: 'http://127.0.0.1:9/'}\ntasks:\n  a: {job: say, produces: [x]}\n  b: {job: give, map: [1, 2], cache: true, with: {value: '{{ item }}'}}\n";
     let old = place.run(yaml).await;
     let newer = "dag: d\ntasks:\n  a: {job: say}\n";
     place.store.register(&dag(newer), Timestamp::now()).await.unwrap();
@@ -104,7 +104,9 @@ async fn old_runs_go_with_all_that_belongs_to_them() {
     assert_eq!(place.clean(29).await, Removed::default());
     assert_eq!(place.clean(31).await, Removed::default(), "its alert was not told");
     sqlx::query("UPDATE alert SET state = 'sent'").execute(database(place.home.path()).await.pool()).await.unwrap();
+    assert_eq!(place.rows("cached_output").await, 2);
     let removed = place.clean(31).await;
+    assert_eq!((place.rows("cached_output").await, place.rows("run_change").await), (0, 1));
     assert_eq!(removed, Removed { runs: 1, task_instances: 4, attempts: 3, dag_versions: 1, logs: 0 });
     assert!(!place.exists(&format!("runs/{old}")) && !place.exists(&format!("logs/d/{old}")));
     assert!(place.store.run(old).await.unwrap_err().to_string().contains("list the runs"));
@@ -113,6 +115,19 @@ async fn old_runs_go_with_all_that_belongs_to_them() {
         assert_eq!(place.rows(table).await, rows, "{table}");
     }
     assert_eq!(place.clean(31).await, Removed::default());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_in_for_a_continuous_dag_stays_known_without_its_batch() {
+    let place = Place::new().await;
+    let live = dag("dag: live\ncontinuous: {webhook: new, max_batch: 1}\ntasks: {a: {job: say}}");
+    place.store.register(&live, Timestamp::now()).await.unwrap();
+    let item = NewItem { id: "one".to_owned(), item: json!(1) };
+    assert_eq!(place.store.add_items("live", std::slice::from_ref(&item), Timestamp::now()).await.unwrap(), 1);
+    Scheduler::new(place.store.clone(), Duration::ZERO).pass(Timestamp::now()).await.unwrap();
+    place.drive_all().await;
+    assert_eq!(place.clean(31).await.runs, 1);
+    assert_eq!(place.store.add_items("live", &[item], Timestamp::now()).await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,49 @@
+//! The program as an operator starts it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A server, killed when a test fails in the middle.
+pub struct Server(pub Child);
+
+impl Server {
+    /// Starts it without its words.
+    pub fn start(mut command: Command) -> Self {
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The program on a home in this folder.
+pub fn safari(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_safari"));
+    command.arg("--home").arg(folder.join("home")).current_dir(root());
+    command
+}
+
+/// What a command that must succeed prints.
+pub fn said(folder: &Path, args: &[&str]) -> String {
+    let output = safari(folder).args(args).output().unwrap();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+pub fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(120), "{what}: not after two minutes");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The folder of the whole repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
+}
