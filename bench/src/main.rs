@@ -16,6 +16,7 @@ mod photographs;
 mod process;
 mod results;
 mod table;
+mod turns;
 mod workplace;
 
 use std::path::PathBuf;

@@ -59,11 +59,13 @@ pub(crate) fn peak_memory(mut command: Command) -> Result<u64> {
     Ok(kilobytes * 1024)
 }
 
-fn name(command: &Command) -> String {
+/// What the command starts.
+pub(crate) fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }
 
-fn check(name: &str, status: ExitStatus, stderr: &str) -> Result<()> {
+/// An error with the end of its messages, unless it ended well.
+pub(crate) fn check(name: &str, status: ExitStatus, stderr: &str) -> Result<()> {
     if status.success() {
         return Ok(());
     }

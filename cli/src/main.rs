@@ -36,7 +36,7 @@ use error::{Error, Result};
 
 fn main() -> ExitCode {
     // Before any thread has an arena.
-    detector::allocator::limit_arenas();
+    detector::allocator::tune();
     let args = Args::parse();
     match execute(args) {
         Ok(code) => code,

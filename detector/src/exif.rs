@@ -8,6 +8,10 @@ use exif::{Exif, In, Tag, Value};
 /// Cameras that lost their clock restart at some year before this one.
 const FIRST_PLAUSIBLE_YEAR: i32 = 2001;
 
+/// JPEG markers (ITU-T T.81, table B.1).
+const START_OF_IMAGE: u8 = 0xD8;
+const START_OF_SCAN: u8 = 0xDA;
+
 /// The time at which a camera says it took a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CaptureTime {
@@ -95,12 +99,29 @@ pub struct PhotoInfo {
 pub fn read(bytes: &[u8]) -> PhotoInfo {
     let mut reader = exif::Reader::new();
     reader.continue_on_error(true);
-    let exif =
-        reader.read_from_container(&mut Cursor::new(bytes)).or_else(|error| error.distill_partial_result(|_| {}));
+    let exif = reader
+        .read_from_container(&mut Cursor::new(before_the_scan(bytes)))
+        .or_else(|error| error.distill_partial_result(|_| {}));
     match exif {
         Ok(exif) => PhotoInfo { time: capture_time(&exif), camera: camera(&exif), orientation: orientation(&exif) },
         Err(_) => PhotoInfo::default(),
     }
+}
+
+/// The segments of a JPEG before its pixels, where EXIF blocks stand; all bytes of other formats, and of a JPEG whose
+/// segments cannot be followed. The reader would search the pixels too, which costs as much as reading the file.
+fn before_the_scan(bytes: &[u8]) -> &[u8] {
+    if !bytes.starts_with(&[0xFF, START_OF_IMAGE]) {
+        return bytes;
+    }
+    let mut at = 2;
+    while let Some(&[0xFF, marker, high, low]) = bytes.get(at..at + 4) {
+        if marker == START_OF_SCAN {
+            return &bytes[..at];
+        }
+        at += 2 + usize::from(u16::from_be_bytes([high, low]));
+    }
+    bytes
 }
 
 fn capture_time(exif: &Exif) -> Option<CaptureTime> {

@@ -12,6 +12,9 @@ use crate::Error;
 /// Bytes that are read at once to hash a file.
 const HASH_PART: u64 = 8 << 20;
 
+/// Larger files are more often videos than photographs.
+const PHOTOGRAPH_BYTES: u64 = 16 << 20;
+
 /// Content of a medium with its hash; keeps a downloaded video's file alive.
 #[derive(Debug)]
 pub struct ReadMedia {
@@ -41,14 +44,21 @@ pub async fn read(
     if size > max_bytes {
         return Err(ReadFailure::Media(detector::Error::TooManyBytes { size, limit: max_bytes }.to_string()));
     }
-    let head = store.get_range(key, 0..SNIFF_BYTES as u64).await.map_err(read_failure)?;
-    let media_type = MediaType::sniff(&head).map_err(|error| ReadFailure::Media(error.to_string()))?;
-    if media_type.is_video() {
+    // A photograph is asked for once; what may be a video is looked at before it is brought into memory.
+    if size > PHOTOGRAPH_BYTES && is_video(&store.get_range(key, 0..SNIFF_BYTES as u64).await.map_err(read_failure)?)? {
         return read_video(store, key).await;
     }
     let bytes = store.get(key).await.map_err(read_failure)?;
+    if is_video(&bytes[..bytes.len().min(SNIFF_BYTES)])? {
+        return read_video(store, key).await;
+    }
     let sha256 = hex::encode(Sha256::digest(&bytes));
     Ok(ReadMedia { content: MediaContent::Bytes(bytes.into()), sha256, _file: None })
+}
+
+fn is_video(head: &[u8]) -> std::result::Result<bool, ReadFailure> {
+    let media_type = MediaType::sniff(head).map_err(|error| ReadFailure::Media(error.to_string()))?;
+    Ok(media_type.is_video())
 }
 
 /// sha256 of the object `key` in hex, read in parts.

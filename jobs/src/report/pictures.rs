@@ -104,7 +104,8 @@ pub(super) async fn draw(
             }
         }
     }))
-    .buffered(workers);
+    // More than one a core: the next files are read while the cores draw, and a slow picture holds up no other.
+    .buffered(workers * 2);
     let mut drawn = Vec::new();
     let mut seen = 0;
     while let Some(next) = drawings.next().await {

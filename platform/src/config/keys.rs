@@ -199,7 +199,7 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         name: "run.shard_size",
-        default: "200",
+        default: "500",
         allowed: "a whole number from 1 to 100_000",
         help: "Media files in one task.",
         secret: false,

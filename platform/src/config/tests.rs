@@ -39,7 +39,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.detector.video_max_frames, 600);
     assert_eq!(config.burst.gap_seconds, 60.0);
     assert_eq!(config.rollup.threshold, 0.7);
-    assert_eq!((config.run.shard_size, config.run.parallelism), (200, 2));
+    assert_eq!((config.run.shard_size, config.run.parallelism), (500, 2));
     assert_eq!(config.lake_url(), "./safari-home/lake");
     assert_eq!(config.state_address(), sqlite("./safari-home/state.db"));
     assert_eq!(config.log.level, "info");
