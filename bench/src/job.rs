@@ -50,7 +50,7 @@ pub(crate) fn run(place: &Workplace) -> Result<Vec<Row>> {
 
 /// The goal lies close to one, and the machine's speed may change by a fifth within seconds: hence the turns.
 fn beside_the_loop(place: &Workplace, photographs: &Photographs) -> Result<Row> {
-    let rounds = place.pick(7, 3);
+    let rounds = place.pick(5, 3);
     let (mut ours, mut theirs, mut ratios, mut boxes) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for round in 1..=rounds {
         let home = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;

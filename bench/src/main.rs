@@ -41,7 +41,7 @@ struct Args {
 /// What all sections take.
 #[derive(Debug, clap::Args)]
 struct Options {
-    /// Photographs of the section `job` [default: 1000, with --quick 60]
+    /// Photographs of the section `job` [default: 2000, with --quick 60]
     #[arg(long, global = true, value_name = "N")]
     images: Option<usize>,
     /// Fewer photographs and rounds, to see that all works; the numbers say little

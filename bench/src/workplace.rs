@@ -38,7 +38,7 @@ impl Workplace {
         if !safari.exists() {
             return Err(Error::Missing(format!("{} is missing; run cargo build --workspace", safari.display())));
         }
-        let images = options.images.unwrap_or(if options.quick { 60 } else { 1000 }).max(1);
+        let images = options.images.unwrap_or(if options.quick { 60 } else { 2000 }).max(1);
         let originals = root.join(options.originals);
         Ok(Self { root, safari, bench, originals, images, quick: options.quick })
     }

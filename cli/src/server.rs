@@ -13,7 +13,8 @@ use pipeline::clock::Timestamp;
 use pipeline::dag::Resources;
 use pipeline::history::Keep;
 use pipeline::{
-    Alerts, DagFolder, History, JobRegistry, Logs, Offer, Runner, RunnerOptions, Scheduler, Store, Streams,
+    Alerts, DagFolder, History, JobRegistry, Logs, Offer, Receiver, Runner, RunnerOptions, Scheduler, Store, Streams,
+    Telemetry,
 };
 use platform::config::Config;
 use platform::database::{Database, Engine};
@@ -73,6 +74,9 @@ pub(crate) struct WorkerArgs {
     /// Tasks at the same time [default: run.parallelism]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
+    /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
     #[command(flatten)]
     offer: OfferArgs,
 }
@@ -147,7 +151,17 @@ pub(crate) async fn scheduler(args: SchedulerArgs, config: Config) -> Result<Exi
 /// A worker alone.
 pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<ExitCode> {
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
-    role.work(args.queue).await
+    let (stop, stopped) = watch::channel(false);
+    let answering = match args.listen {
+        Some(address) => Some(answering(role.store.clone(), role.logs.clone(), address, stopped).await?),
+        None => None,
+    };
+    let worked = role.work(args.queue).await;
+    stop.send_replace(true);
+    if let Some(answering) = answering {
+        let _ = answering.await;
+    }
+    worked
 }
 
 /// What the roles have in common.
@@ -157,6 +171,7 @@ struct Role {
     options: RunnerOptions,
     logs: Logs,
     keep: Keep,
+    receivers: Vec<Receiver>,
 }
 
 impl Role {
@@ -178,7 +193,7 @@ impl Role {
             secrets: secrets(&config),
             ..RunnerOptions::new(&config.home)
         };
-        Ok(Self { store, registry, options, logs, keep: kept(&config) })
+        Ok(Self { store, registry, options, logs, keep: kept(&config), receivers: receivers(&config) })
     }
 
     /// Reads the DAG files and keeps scheduling until `stopped`.
@@ -193,12 +208,14 @@ impl Role {
         let streams = Streams::new(store.clone(), self.options.poll);
         let history = History::new(store.clone(), self.logs.clone(), &self.options.home);
         let keep = self.keep;
+        let telemetry = Telemetry::new(store.clone(), registry.clone(), &self.options, self.receivers.clone());
         Ok(tokio::spawn(async move {
             tokio::join!(
                 scheduler.serve(stopped.clone()),
                 alerts.serve(stopped.clone()),
                 streams.serve(stopped.clone()),
                 history.serve(keep, stopped.clone()),
+                telemetry.serve(stopped.clone()),
                 follow(DagFolder::new(dags), store, registry, stopped)
             );
         }))
@@ -222,6 +239,19 @@ impl Role {
         worked?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Who is told of runs.
+fn receivers(config: &Config) -> Vec<Receiver> {
+    let given = |text: &String| (!text.is_empty()).then(|| text.clone());
+    let lineage = given(&config.lineage.url).map(|url| Receiver::OpenLineage {
+        url,
+        namespace: config.lineage.namespace.clone(),
+        api_key: given(&config.lineage.api_key),
+    });
+    let traces = given(&config.traces.url)
+        .map(|url| Receiver::Traces { url, authorization: given(&config.traces.authorization) });
+    lineage.into_iter().chain(traces).collect()
 }
 
 /// Answers HTTP requests until `stopped`.

@@ -1,11 +1,15 @@
 //! The trace that an attempt belongs to.
 
+use pipeline::JobContext;
+
 /// The variable that carries a W3C trace context from one program to the next.
 pub(crate) const TRACEPARENT: &str = "TRACEPARENT";
 
-/// The trace context that this process was given, if it has the W3C form.
-pub(crate) fn traceparent() -> Option<String> {
-    std::env::var(TRACEPARENT).ok().filter(|text| is_traceparent(text))
+/// The trace context that an attempt hands on: the one that this process was given, if it has the W3C form, so that
+/// `safari run` is part of whatever called it; else the attempt's own.
+pub(crate) fn traceparent(context: &JobContext) -> String {
+    let given = std::env::var(TRACEPARENT).ok().filter(|text| is_traceparent(text));
+    given.unwrap_or_else(|| context.traceparent.clone())
 }
 
 /// `00-<32 digits>-<16 digits>-<2 digits>`; later versions may append more.

@@ -17,6 +17,7 @@ use crate::job::{Cancel, JobContext, JobRegistry, ProgressSink};
 use crate::logs::TracingLog;
 use crate::runner::{RunnerOptions, Secrets};
 use crate::state::{DueAlert, Store, Told};
+use crate::telemetry::trace;
 use crate::template;
 
 /// Alerts told at the same time.
@@ -137,6 +138,7 @@ impl Alerts {
             map_index: None,
             attempt: alert.tries + 1,
             idempotency_key: format!("{}/alert/{}", alert.run, alert.id),
+            traceparent: trace::traceparent(alert.run, "alert", None, alert.tries + 1),
             cancel,
             progress: ProgressSink::default(),
             work_dir,

@@ -55,6 +55,8 @@ pub struct JobContext {
     pub attempt: u32,
     /// `<run>/<task>` or `<run>/<task>/<index>`: the same for all attempts of the task instance.
     pub idempotency_key: String,
+    /// The W3C trace context of the attempt's span, for programs and services that it calls.
+    pub traceparent: String,
     /// Set when the attempt should stop.
     pub cancel: Cancel,
     /// Takes progress.

@@ -28,11 +28,13 @@ pub mod history;
 pub mod ids;
 pub mod job;
 pub mod logs;
+pub mod metrics;
 pub mod runner;
 pub mod schedule;
 pub mod scheduler;
 pub mod state;
 pub mod stream;
+pub mod telemetry;
 pub mod template;
 
 pub use alerts::Alerts;
@@ -48,3 +50,4 @@ pub use runner::{Offer, RunEvent, RunOutcome, Runner, RunnerOptions, Secrets, St
 pub use scheduler::{DagFolder, Scheduler};
 pub use state::{AttemptState, DagRecord, RunCause, RunState, Store, TaskState, TaskSummary};
 pub use stream::Streams;
+pub use telemetry::{Receiver, Telemetry};

@@ -29,7 +29,7 @@ pub(super) fn environment(context: &JobContext, settings: &Settings, output: &Pa
     let passed = PASSED.into_iter().chain(settings.env_pass.iter().map(String::as_str));
     let mut environment: Vec<(OsString, OsString)> =
         passed.filter_map(|name| Some((name.into(), std::env::var_os(name)?))).collect();
-    environment.extend(traceparent().map(|trace| (TRACEPARENT.into(), trace.into())));
+    environment.push((TRACEPARENT.into(), traceparent(context).into()));
     environment.extend(settings.env.iter().map(|(name, value)| (name.into(), value.into())));
     let index = context.map_index.map(|index| index.to_string().into());
     let ours: [Option<OsString>; 7] = [

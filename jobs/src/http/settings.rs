@@ -78,7 +78,7 @@ impl Settings {
                 .map_err(|_| "the idempotency key cannot be a header: set `idempotency_header: false`".to_owned())?;
             headers.entry(HeaderName::from_static("idempotency-key")).or_insert(key);
         }
-        if let Some(trace) = traceparent().and_then(|trace| HeaderValue::from_str(&trace).ok()) {
+        if let Ok(trace) = HeaderValue::from_str(&traceparent(context)) {
             headers.entry(HeaderName::from_static("traceparent")).or_insert(trace);
         }
         let body = match &self.body {

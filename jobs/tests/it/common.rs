@@ -95,6 +95,7 @@ pub fn logged_context(home: &Path, log: Arc<dyn AttemptLog>) -> (watch::Sender<b
         map_index: None,
         attempt: 3,
         idempotency_key: "run-1/work".to_owned(),
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
         cancel,
         progress: ProgressSink::default(),
         work_dir: home.to_owned(),

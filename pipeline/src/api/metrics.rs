@@ -19,7 +19,8 @@ pub(super) async fn health(State(store): State<Store>) -> Result<&'static str, P
     Ok("ok\n")
 }
 
-/// Metrics in Prometheus' text format. They are of the whole deployment, whichever process is asked.
+/// Metrics in Prometheus' text format: gauges are of the whole deployment, whichever process is asked; counters and
+/// histograms are of what ended in this process.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics",
     responses((status = 200, description = "The metrics.", body = String, content_type = "text/plain"), Problems)
@@ -61,7 +62,8 @@ async fn text(store: &Store) -> Result<String, String> {
     }
     let mut out = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut out).map_err(|error| error.to_string())?;
-    String::from_utf8(out).map_err(|error| error.to_string())
+    let now = String::from_utf8(out).map_err(|error| error.to_string())?;
+    Ok(now + &crate::metrics::text()?)
 }
 
 fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, String> {

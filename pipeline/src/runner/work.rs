@@ -18,7 +18,9 @@ use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::job::{Cancel, Job, JobContext, ProgressSink};
 use crate::logs::{LogHandle, LogKey, TracingLog};
+use crate::metrics;
 use crate::state::{CachedOutput, Caching, Change, Claimed, End, Ended, Plan, RunDone, TaskState};
+use crate::telemetry::trace;
 use crate::template::{self, Scope};
 
 /// What an attempt needs to begin.
@@ -69,6 +71,11 @@ impl<'a> Work<'a> {
     pub(super) fn tell_start(&self) {
         let dag = self.plan.dag.name.clone();
         self.tell(RunEvent::RunStarted { dag, done_instances: self.done_before, tasks: self.board.all() });
+    }
+
+    /// Notes how long what is claimed has waited.
+    pub(super) fn measure(&self, claim: &Claimed) {
+        metrics::claimed(&self.plan.dag.name, claim.delay);
     }
 
     /// Tells the first attempt of a task.
@@ -133,17 +140,14 @@ impl<'a> Work<'a> {
         log: Option<&LogHandle>,
     ) -> Result<JobContext> {
         let (run, task) = (self.plan.run, self.task(claim.position)?);
-        let idempotency_key = match claim.map_index {
-            Some(index) => format!("{run}/{}/{index}", task.id),
-            None => format!("{run}/{}", task.id),
-        };
         Ok(JobContext {
             run_id: run,
             dag: self.plan.dag.name.clone(),
             task: task.id.clone(),
             map_index: claim.map_index,
             attempt: claim.number,
-            idempotency_key,
+            idempotency_key: trace::idempotency_key(run, &task.id, claim.map_index),
+            traceparent: trace::traceparent(run, &task.id, claim.map_index, claim.number),
             cancel,
             progress,
             work_dir: self.work_dir.clone(),
@@ -199,6 +203,9 @@ impl<'a> Work<'a> {
     pub(super) async fn outcome(&self) -> Result<RunOutcome> {
         let record = self.runner.store.run(self.plan.run).await?;
         let seconds = self.began.elapsed().as_secs_f64();
+        if let Some(finished) = record.finished_at {
+            metrics::run_ended(&record.dag, record.state.as_str(), finished.since(record.created_at));
+        }
         self.tell(RunEvent::RunFinished { state: record.state, failures: record.failures, seconds });
         Ok(RunOutcome {
             run_id: record.id,
@@ -215,6 +222,8 @@ impl<'a> Work<'a> {
         for (Ended { claim, end, items }, counted) in ended.iter().zip(counted) {
             let task = self.task_name(claim.position);
             let (index, attempt) = (claim.map_index, claim.number);
+            let took = Timestamp::now().since(claim.claimed_at);
+            metrics::attempt_ended(&self.plan.dag.name, &task, outcome(end, *counted), took);
             if !counted {
                 tracing::warn!(task, index, attempt, "a fenced attempt came back; its answer does not count");
                 continue;
@@ -247,6 +256,7 @@ impl<'a> Work<'a> {
                         self.board.end_instance(*position, 0, 0, "");
                     }
                     let (task, map_index, how) = (self.task_name(*position), *map_index, how.clone());
+                    metrics::attempt_lost(&self.plan.dag.name, &task);
                     tracing::warn!(task, index = map_index, how, "attempt lost");
                     self.tell(RunEvent::Lost { task, map_index, how, failed: *failed });
                 }
@@ -282,5 +292,17 @@ impl<'a> Work<'a> {
 
     fn task_name(&self, position: usize) -> String {
         self.plan.dag.tasks().get(position).map(|task| task.id.clone()).unwrap_or_default()
+    }
+}
+
+/// An end as metrics call it.
+fn outcome(end: &End, counted: bool) -> &'static str {
+    match end {
+        _ if !counted => "fenced",
+        End::Succeeded { .. } => "succeeded",
+        End::Failed { retry_at: Some(_), .. } => "retried",
+        End::Failed { retry_at: None, .. } => "failed",
+        End::Later { .. } => "waiting",
+        End::Interrupted => "interrupted",
     }
 }

@@ -296,6 +296,7 @@ impl<'a> Worker<'a> {
             self.runs.insert(claim.run, work);
         }
         let Some(work) = self.runs.get_mut(&claim.run) else { return Err(Error::RunNotFound(claim.run)) };
+        work.measure(&claim);
         let progress = ProgressSink::default();
         work.tell_task_start(claim.position, &progress);
         let Prepared { job, with, cache } = match work.prepare(&claim).await? {

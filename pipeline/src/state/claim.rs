@@ -50,6 +50,10 @@ pub(crate) struct Claimed {
     pub(crate) resources: Resources,
     /// When the first attempt at the instance began.
     pub(crate) started_at: Timestamp,
+    /// When this attempt was claimed.
+    pub(crate) claimed_at: Timestamp,
+    /// How long the instance was ready before.
+    pub(crate) delay: Duration,
 }
 
 /// What to claim.
@@ -93,6 +97,7 @@ struct Candidate {
     pool: Option<String>,
     slots: i64,
     started_at: Option<i64>,
+    ready_at: i64,
     cpu_millis: i64,
     memory_bytes: i64,
     gpus: i64,
@@ -209,7 +214,7 @@ async fn ready(
 ) -> Result<Vec<Candidate>> {
     let mut query = Statement::new(
         "SELECT id, run_id, position, map_index, attempts, failed, item, lost_in_a_row, pool, slots, started_at,
-                cpu_millis, memory_bytes, gpus
+                ready_at, cpu_millis, memory_bytes, gpus
          FROM task_instance WHERE state = 'ready' AND ready_at <= ",
     );
     // What is ready now has a turn in this range: what waits for a later moment need not be looked at.
@@ -335,6 +340,8 @@ impl Candidate {
             slots: self.slots,
             resources,
             started_at: self.started_at.map_or(now, Timestamp::from_millis),
+            claimed_at: now,
+            delay: now.since(Timestamp::from_millis(self.ready_at)),
         })
     }
 }
@@ -353,6 +360,7 @@ impl FromRow<'_, AnyRow> for Candidate {
             pool: row.try_get("pool")?,
             slots: row.try_get("slots")?,
             started_at: row.try_get("started_at")?,
+            ready_at: row.try_get("ready_at")?,
             cpu_millis: row.try_get("cpu_millis")?,
             memory_bytes: row.try_get("memory_bytes")?,
             gpus: row.try_get("gpus")?,

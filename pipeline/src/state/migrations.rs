@@ -9,7 +9,10 @@ use crate::error::{Error, Result};
 
 /// Version, what it is about, and its statements. Listed here and not found by `sqlx::migrate!`: that macro compiles
 /// the drivers of both databases a second time.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "state", include_str!("../../migrations/0001_state.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "state", include_str!("../../migrations/0001_state.sql")),
+    (2, "telemetry", include_str!("../../migrations/0002_telemetry.sql")),
+];
 
 /// Two processes may find the same old tables at the same moment: the one that comes second looks again.
 pub(super) async fn run(pool: &AnyPool) -> Result<()> {

@@ -34,6 +34,7 @@ mod statement;
 mod step;
 mod stop;
 mod streams;
+mod telemetry;
 mod types;
 mod versions;
 mod writer;
@@ -67,6 +68,7 @@ pub(crate) use create::Origin;
 pub(crate) use ended::{End, Ended};
 pub(crate) use step::{Begin, Change, LostRule, RunDone, RunStep, Step, StepDone};
 pub(crate) use stop::Stop;
+pub(crate) use telemetry::{InstanceAttempt, InstanceFacts};
 
 use crate::clock::Timestamp;
 use crate::dag::{Dag, Params};

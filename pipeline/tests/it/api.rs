@@ -263,3 +263,28 @@ async fn a_body_must_say_that_it_is_json_and_a_wrong_method_is_told_the_right_on
     assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(refused.headers()["content-type"], "application/problem+json");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_tell_how_long_tasks_waited_and_took_and_how_they_ended() {
+    let home = tempfile::tempdir().unwrap();
+    let runner = runner(home.path(), []).await;
+    let measured = dag(
+        "dag: measured\ntasks:\n  a: {job: sleep, with: {ms: 120}}\n  b: {job: fail, needs: [a], retries: 0}\n  c: {job: give, needs: [b]}\n",
+    );
+    let run = runner.store().create_run(&measured, &measured.params(&[]).unwrap(), Timestamp::now()).await.unwrap();
+    runner.drive(run).await.unwrap();
+    let (_, metrics) = ask(&pipeline::api::router(runner.store().clone()), "GET", "/metrics", "").await;
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        "safari_attempts_total{dag=\"measured\",outcome=\"succeeded\",task=\"a\"} 1",
+        "safari_attempts_total{dag=\"measured\",outcome=\"failed\",task=\"b\"} 1",
+        "safari_attempt_duration_seconds_bucket{dag=\"measured\",task=\"a\",le=\"0.1\"} 0",
+        "safari_attempt_duration_seconds_bucket{dag=\"measured\",task=\"a\",le=\"60\"} 1",
+        "safari_scheduling_delay_seconds_count{dag=\"measured\"} 2",
+        "safari_scheduling_delay_seconds_bucket{dag=\"measured\",le=\"5\"} 2",
+        "safari_runs_ended_total{dag=\"measured\",state=\"failed\"} 1",
+        "safari_run_duration_seconds_count{dag=\"measured\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}

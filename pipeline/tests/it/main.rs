@@ -33,6 +33,7 @@ mod schedules;
 mod shapes;
 mod speed;
 mod streams;
+mod telemetry;
 mod versions;
 
 /// Where the state of these tests is.

@@ -46,6 +46,8 @@ mod shapes;
 mod speed;
 #[path = "../it/streams.rs"]
 mod streams;
+#[path = "../it/telemetry.rs"]
+mod telemetry;
 #[path = "../it/versions.rs"]
 mod versions;
 

@@ -338,6 +338,69 @@ pub(super) const KEYS: &[Key] = &[
             Some(())
         },
     },
+    Key {
+        name: "lineage.url",
+        default: "",
+        allowed: "http://HOST:PORT or https://HOST, or nothing",
+        help: "The catalogue that is told of runs by OpenLineage events, at <url>/api/v1/lineage; empty means none.",
+        secret: true,
+        alias: Some("OPENLINEAGE_URL"),
+        set: |config, text| {
+            is_http_url(text).then_some(())?;
+            config.lineage.url = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "lineage.namespace",
+        default: "safari",
+        allowed: "a name",
+        help: "Namespace of jobs, and of assets that are no URLs, in OpenLineage events.",
+        secret: false,
+        alias: Some("OPENLINEAGE_NAMESPACE"),
+        set: |config, text| {
+            (!text.is_empty()).then_some(())?;
+            config.lineage.namespace = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "lineage.api_key",
+        default: "",
+        allowed: "a key, or nothing",
+        help: "Sent to the catalogue as a bearer token.",
+        secret: true,
+        alias: Some("OPENLINEAGE_API_KEY"),
+        set: |config, text| {
+            config.lineage.api_key = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "traces.url",
+        default: "",
+        allowed: "http://HOST:PORT/v1/traces or https://HOST/PATH, or nothing",
+        help: "The collector that is given the spans of runs by OTLP/HTTP in JSON; empty means none.",
+        secret: true,
+        alias: Some("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        set: |config, text| {
+            is_http_url(text).then_some(())?;
+            config.traces.url = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "traces.authorization",
+        default: "",
+        allowed: "the value of a header, such as Bearer KEY, or nothing",
+        help: "Sent to the collector as the header Authorization.",
+        secret: true,
+        alias: None,
+        set: |config, text| {
+            config.traces.authorization = text.to_owned();
+            Some(())
+        },
+    },
 ];
 
 /// The database that a URL names; an empty path for an empty text.

@@ -48,6 +48,10 @@ pub struct Config {
     pub logs: LogsConfig,
     /// `history.*`
     pub history: HistoryConfig,
+    /// The catalogue that is told of runs.
+    pub lineage: LineageConfig,
+    /// The collector that is given the spans of runs.
+    pub traces: TracesConfig,
     settings: Vec<Setting>,
 }
 
@@ -169,6 +173,41 @@ pub struct LogsConfig {
 pub struct HistoryConfig {
     /// Runs that ended so many days ago are removed; 0 keeps all.
     pub keep_days: u32,
+}
+
+/// The catalogue that is told of runs.
+#[derive(Clone, Default, PartialEq)]
+pub struct LineageConfig {
+    /// `http://…` or `https://…`; empty means none.
+    pub url: String,
+    /// Of jobs, and of assets that are no URLs.
+    pub namespace: String,
+    /// Sent as a bearer token; empty means none.
+    pub api_key: String,
+}
+
+/// Without the key, and the password that the URL may hold.
+impl fmt::Debug for LineageConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let url = keys::masked(&self.url);
+        f.debug_struct("LineageConfig").field("url", &url).field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
+/// The collector that is given the spans of runs.
+#[derive(Clone, Default, PartialEq)]
+pub struct TracesConfig {
+    /// `http://…` or `https://…`; empty means none.
+    pub url: String,
+    /// Sent as the header `Authorization`; empty means none.
+    pub authorization: String,
+}
+
+/// Without the header, and the password that the URL may hold.
+impl fmt::Debug for TracesConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TracesConfig").field("url", &keys::masked(&self.url)).finish_non_exhaustive()
+    }
 }
 
 /// One setting as it stands, for people to read.
@@ -297,6 +336,8 @@ impl Config {
             log: LogConfig::default(),
             logs: LogsConfig::default(),
             history: HistoryConfig::default(),
+            lineage: LineageConfig::default(),
+            traces: TracesConfig::default(),
             settings: Vec::new(),
         }
     }
