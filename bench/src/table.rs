@@ -11,7 +11,7 @@ const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
 /// Sections in the document's order.
-const SECTIONS: [&str; 5] = ["job", "memory", "first", "forward", "orchestrator"];
+const SECTIONS: [&str; 6] = ["job", "memory", "first", "forward", "orchestrator", "postgres"];
 
 const HEADER: [&str; 8] = ["what", "Safari", "against", "its number", "unit", "ratio", "goal", "met"];
 
@@ -37,17 +37,20 @@ pub(crate) fn render(report: &Report) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-/// Puts the saved tables between the document's two markers.
+/// Puts the saved tables between the document's two markers; a section without a saved one keeps the document's.
 pub(crate) fn write(place: &Workplace) -> Result<()> {
     let path = place.root.join(DOCUMENT);
     let document = fs::read_to_string(&path).map_err(Error::io(&path))?;
-    let mut tables = String::new();
+    let (mut tables, mut measured) = (String::new(), false);
     for section in SECTIONS {
         if let Some(report) = Report::load(&place.root, section)? {
-            tables.push_str(&format!("\n### {section}\n{}", render(&report)));
+            measured = true;
+            tables.push_str(&format!("\n{}\n{}", heading(section), render(&report)));
+        } else if let Some(old) = old_table(&document, section) {
+            tables.push_str(&format!("\n{}\n{old}\n", heading(section)));
         }
     }
-    if tables.is_empty() {
+    if !measured {
         return Err(Error::Missing("nothing was measured yet; run `make bench` first".to_owned()));
     }
     let document = replace(&document, &tables)
@@ -55,6 +58,18 @@ pub(crate) fn write(place: &Workplace) -> Result<()> {
     fs::write(&path, document).map_err(Error::io(&path))?;
     println!("{DOCUMENT} has the newest tables");
     Ok(())
+}
+
+fn heading(section: &str) -> String {
+    format!("### {section}")
+}
+
+/// What stands below a section's heading.
+fn old_table<'a>(document: &'a str, section: &str) -> Option<&'a str> {
+    let (_, tables) = document.split_once(BEGIN)?;
+    let (tables, _) = tables.split_once(END)?;
+    let (_, rest) = tables.split_once(&format!("\n{}\n", heading(section)))?;
+    Some(rest.split("\n### ").next().unwrap_or(rest).trim())
 }
 
 fn replace(document: &str, tables: &str) -> Option<String> {
@@ -118,6 +133,14 @@ mod tests {
         assert_eq!(document, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
         assert_eq!(replace(&document, "new").unwrap(), document);
         assert_eq!(replace("no markers", "new"), None);
+    }
+
+    #[test]
+    fn a_table_that_was_not_measured_again_is_found() {
+        let document = format!("{BEGIN}\n\n### job\nabout the job\n\n| a |\n\n### memory\n| b |\n\n{END}\nafter\n");
+        assert_eq!(old_table(&document, "job"), Some("about the job\n\n| a |"));
+        assert_eq!(old_table(&document, "memory"), Some("| b |"));
+        assert_eq!(old_table(&document, "first"), None);
     }
 
     #[test]

@@ -11,6 +11,8 @@ const FIRST_PLAUSIBLE_YEAR: i32 = 2001;
 /// JPEG markers (ITU-T T.81, table B.1).
 const START_OF_IMAGE: u8 = 0xD8;
 const START_OF_SCAN: u8 = 0xDA;
+/// Any number of these may stand before a marker.
+const FILL: u8 = 0xFF;
 
 /// The time at which a camera says it took a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,10 +118,11 @@ fn before_the_scan(bytes: &[u8]) -> &[u8] {
     }
     let mut at = 2;
     while let Some(&[0xFF, marker, high, low]) = bytes.get(at..at + 4) {
-        if marker == START_OF_SCAN {
-            return &bytes[..at];
+        match marker {
+            START_OF_SCAN => return &bytes[..at],
+            FILL => at += 1,
+            _ => at += 2 + usize::from(u16::from_be_bytes([high, low])),
         }
-        at += 2 + usize::from(u16::from_be_bytes([high, low]));
     }
     bytes
 }
@@ -173,4 +176,43 @@ fn ascii(exif: &Exif, tag: Tag) -> Option<String> {
     let Value::Ascii(lines) = &field.value else { return None };
     let text = String::from_utf8_lossy(lines.first()?).trim_matches(['\0', ' ']).to_owned();
     (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A JPEG's segments up to its scan: `between` the start and an EXIF block that says "turn clockwise".
+    fn jpeg(between: &[u8]) -> Vec<u8> {
+        let tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+        let block = [b"Exif\0\0".as_slice(), tiff].concat();
+        let mut file = vec![0xFF, START_OF_IMAGE];
+        file.extend_from_slice(between);
+        file.extend_from_slice(&[0xFF, 0xE1, 0, block.len() as u8 + 2]);
+        file.extend_from_slice(&block);
+        file
+    }
+
+    #[test]
+    fn the_block_is_found_after_odd_segments_and_the_scan_is_not_searched() {
+        let comment = [0xFF, 0xFE, 0, 6, 0xFF, START_OF_SCAN, 0xFF, 0xE1];
+        let filled = [0xFF, 0xFF, 0xFF, 0xFE, 0, 2];
+        for between in [[].as_slice(), &comment, &filled, &[comment.as_slice(), &filled].concat()] {
+            let before = jpeg(between);
+            let whole = [before.as_slice(), &[0xFF, START_OF_SCAN, 0, 2], &[0x55; 10_000]].concat();
+            assert_eq!(before_the_scan(&whole), before);
+            assert_eq!(read(&whole).orientation, Orientation::Rotate90);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_searched_as_a_whole() {
+        let before = jpeg(&[]);
+        let cut = &before[..before.len() - 3];
+        assert_eq!(before_the_scan(cut), cut);
+        let no_scan = [before.as_slice(), b"rubbish"].concat();
+        assert_eq!(before_the_scan(&no_scan), no_scan);
+        assert_eq!(read(&no_scan).orientation, Orientation::Rotate90);
+        assert_eq!(before_the_scan(b"GIF89a"), b"GIF89a");
+    }
 }

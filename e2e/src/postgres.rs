@@ -63,10 +63,22 @@ impl Server {
     /// # Errors
     /// [`Error::Missing`] when PostgreSQL is not installed, [`Error::NotStarted`] with the end of its log.
     pub async fn start() -> Result<Server> {
+        Self::start_with(&["fsync=off"]).await
+    }
+
+    /// The same, with every commit flushed to the disk: for measurements.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_durable() -> Result<Server> {
+        Self::start_with(&[]).await
+    }
+
+    async fn start_with(settings: &[&str]) -> Result<Server> {
         let programs = find_programs()?;
         let mut attempt = 1;
         loop {
-            let mut server = Self::spawn(&programs)?;
+            let mut server = Self::spawn(&programs, settings)?;
             match server.wait_until_ready().await {
                 Ok(()) => return Ok(server),
                 Err(error) if attempt >= START_ATTEMPTS => return Err(error),
@@ -106,7 +118,7 @@ impl Server {
         format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    fn spawn(programs: &Path) -> Result<Server> {
+    fn spawn(programs: &Path, more_settings: &[&str]) -> Result<Server> {
         let folder = tempfile::Builder::new().prefix("safari-postgres-").tempdir().map_err(io("make a folder"))?;
         let password = Uuid::new_v4().simple().to_string();
         let password_file = folder.path().join("password");
@@ -131,10 +143,9 @@ impl Server {
             format!("port={port}"),
             "listen_addresses=127.0.0.1".to_owned(),
             format!("unix_socket_directories={}", folder.path().display()),
-            "fsync=off".to_owned(),
             "max_connections=300".to_owned(),
         ];
-        for setting in settings {
+        for setting in settings.iter().map(String::as_str).chain(more_settings.iter().copied()) {
             shell.arg("-c").arg(setting);
         }
         shell.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use pipeline::{Dag, Job, JobContext, JobError, JobOutput, JobRegistry, RunState, Runner, RunnerOptions, Store};
+use pipeline::{Dag, Job, JobContext, JobError, JobOutput, JobRegistry, RunState, Runner, RunnerOptions};
 use serde_json::{Value, json};
 
-use super::{home, store};
+use super::states::{State, States};
 use crate::error::{Error, Result};
 
 /// Name of the chain, for which there is a goal.
@@ -53,20 +53,19 @@ impl Flow {
     }
 }
 
-/// Seconds from making the run to its end, in some rounds after one that is not counted; a fresh database file.
-pub(super) async fn times(flow: &Flow, rounds: usize) -> Result<Vec<f64>> {
-    let home = home()?;
-    times_in(&store(home.path()).await?, home.path(), flow, rounds).await
+/// Seconds from making the run to its end, in some rounds after one that is not counted; an empty state.
+pub(super) async fn times(states: &States, flow: &Flow, rounds: usize) -> Result<Vec<f64>> {
+    times_in(&states.fresh().await?, flow, rounds).await
 }
 
-/// The same in a database that is there.
-pub(super) async fn times_in(store: &Store, home: &std::path::Path, flow: &Flow, rounds: usize) -> Result<Vec<f64>> {
+/// The same in a state that is there.
+pub(super) async fn times_in(state: &State, flow: &Flow, rounds: usize) -> Result<Vec<f64>> {
     let dag = Dag::parse(flow.key, &flow.yaml)?;
     let mut times = Vec::new();
     for round in 0..=rounds {
         // A runner does little else than wait for its tasks: many fit beside one another.
-        let options = RunnerOptions { parallelism: 32, ..RunnerOptions::new(home) };
-        let runner = Runner::new(store.clone(), registry()?, options);
+        let options = RunnerOptions { parallelism: 32, ..RunnerOptions::new(state.home.path()) };
+        let runner = Runner::new(state.store.clone(), registry()?, options);
         let began = Instant::now();
         let start = runner.start_or_resume(&dag, &dag.params(&[])?).await?;
         let outcome = runner.drive(start.run_id()).await?;

@@ -1,12 +1,13 @@
-//! The orchestrator: DAGs of tasks that do nothing, or very little, on durable SQLite, beside Python orchestrators.
+//! The orchestrator: DAGs of tasks that do nothing, or very little, on durable SQLite beside Python orchestrators, and on
+//! a PostgreSQL server.
 
 mod flows;
 mod history;
 mod peers;
 mod server;
+mod states;
 
-use std::path::Path;
-
+use platform::database::Engine;
 use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::results::{Row, median, percentile_95};
 use crate::workplace::Workplace;
 
 use flows::Flow;
-use peers::Measured;
+use states::States;
 
 /// Seconds that a chain of 40 may take.
 const CHAIN_GOAL: f64 = 0.1;
@@ -28,22 +29,54 @@ const IDLE_GOAL: f64 = 0.5;
 /// How much slower everything may be with a long history.
 const HISTORY_GOAL: f64 = 1.1;
 
-/// Measures the section.
+/// What is measured in each engine's section alike.
+struct Measured {
+    rows: Vec<Row>,
+    /// Seconds of the rounds of every flow that is compared.
+    flows: Vec<Vec<f64>>,
+}
+
+/// Measures the section on SQLite, with the peers.
 pub(crate) fn run(place: &Workplace) -> Result<Vec<Row>> {
-    let rounds = place.pick(5, 2);
+    let rounds = rounds(place);
     let runtime = Runtime::new().map_err(Error::io("the runtime"))?;
+    let Measured { mut rows, flows: ours } = measure(place, &runtime, &States::Sqlite)?;
+    let cold = cold_starts(place, rounds)?;
+    rows.push(Row::alone("`safari run` of one task, whole process", "", "s", median(&cold)).note(spread(&cold)));
+    for measured in peers::measure(place, rounds) {
+        rows.extend(against(&Flow::compared(), &ours, &cold, measured));
+    }
+    Ok(rows)
+}
+
+/// Measures the section on a PostgreSQL server of its own, which flushes every commit to the disk.
+pub(crate) fn run_on_postgres(place: &Workplace) -> Result<Vec<Row>> {
+    let runtime = Runtime::new().map_err(Error::io("the runtime"))?;
+    let states = runtime.block_on(states::start_postgres())?;
+    Ok(measure(place, &runtime, &states)?.rows)
+}
+
+fn rounds(place: &Workplace) -> usize {
+    place.pick(5, 2)
+}
+
+fn measure(place: &Workplace, runtime: &Runtime, states: &States) -> Result<Measured> {
+    let rounds = rounds(place);
     let mut rows = Vec::new();
+    // The goals are about SQLite.
+    let goal = |row: Row, goal: fn(Row) -> Row| if states.engine() == Engine::Sqlite { goal(row) } else { row };
 
     let fsync = fsync_seconds()?;
     let flows = Flow::compared();
     let mut ours = Vec::new();
     for flow in &flows {
         eprintln!("  {}, {rounds} rounds", flow.name);
-        ours.push(runtime.block_on(flows::times(flow, rounds))?);
+        ours.push(runtime.block_on(flows::times(states, flow, rounds))?);
     }
     for (flow, times) in flows.iter().zip(&ours) {
         let row = Row::alone(flow.name, "a goal", "s", median(times)).note(spread(times));
-        rows.push(if flow.name == flows::CHAIN { at_most(row, CHAIN_GOAL) } else { row });
+        let is_chain = flow.name == flows::CHAIN;
+        rows.push(if is_chain { goal(row, |row| at_most(row, CHAIN_GOAL)) } else { row });
     }
     if let (Some(chain), Some(times)) = (flows.first(), ours.first()) {
         // Every end is flushed to the disk before what needs it begins.
@@ -55,37 +88,37 @@ pub(crate) fn run(place: &Workplace) -> Result<Vec<Row>> {
 
     eprintln!("  fan-out of 2000");
     let fan = Flow::fan_out_2000();
-    let rates: Vec<f64> = runtime.block_on(flows::times(&fan, rounds))?.iter().map(|time| 2001.0 / time).collect();
-    rows.push(at_least(Row::alone(fan.name, "a goal", "tasks/s", median(&rates)), FAN_OUT_GOAL));
+    let times = runtime.block_on(flows::times(states, &fan, rounds))?;
+    let rates: Vec<f64> = times.iter().map(|time| 2001.0 / time).collect();
+    rows.push(goal(Row::alone(fan.name, "a goal", "tasks/s", median(&rates)), |row| at_least(row, FAN_OUT_GOAL)));
 
     eprintln!("  queued runs, and triggers while idle");
-    let queued = runtime.block_on(server::queued_runs(place.pick(1000, 100)))?;
-    rows.push(Row::alone("1000 queued runs of one task", "", "s", queued));
-    let starts = runtime.block_on(server::trigger_to_start(place.pick(200, 20)))?;
+    let count = place.pick(1000, 100);
+    let queued = runtime.block_on(async { server::queued_runs(&states.fresh().await?, count).await })?;
+    rows.push(Row::alone(&format!("{count} queued runs of one task"), "", "s", queued));
+    let count = place.pick(200, 20);
+    let starts = runtime.block_on(async { server::trigger_to_start(&states.fresh().await?, count).await })?;
     rows.push(Row::alone("idle, trigger to start, median", "", "ms", median(&starts)));
-    rows.push(at_most(
+    rows.push(goal(
         Row::alone("idle, trigger to start, 95th percentile", "a goal", "ms", percentile_95(&starts)),
-        START_GOAL,
+        |row| at_most(row, START_GOAL),
     ));
 
     eprintln!("  a server without work");
-    let idle = server::idle(place, place.pick(30, 5) as u64)?;
-    rows.push(at_most(Row::alone("server without work, processor", "a goal", "% of a core", idle.percent), IDLE_GOAL));
+    let idle = server::idle(place, &runtime.block_on(states.fresh())?, place.pick(30, 5) as u64)?;
+    rows.push(goal(Row::alone("server without work, processor", "a goal", "% of a core", idle.percent), |row| {
+        at_most(row, IDLE_GOAL)
+    }));
     rows.push(Row::alone("server without work, memory", "", "MiB", idle.mebibytes));
-    let cold = cold_starts(place, rounds)?;
-    rows.push(Row::alone("`safari run` of one task, whole process", "", "s", median(&cold)).note(spread(&cold)));
 
-    eprintln!("  a history of 100,000 runs");
-    rows.extend(runtime.block_on(history::compare(place.pick(100_000, 5_000), rounds))?);
-
-    for measured in peers::measure(place, rounds) {
-        rows.extend(against(&flows, &ours, &cold, measured));
-    }
-    Ok(rows)
+    let runs = place.pick(100_000, 5_000);
+    eprintln!("  a history of {runs} runs");
+    rows.extend(runtime.block_on(history::compare(states, runs, rounds))?);
+    Ok(Measured { rows, flows: ours })
 }
 
 /// Ours beside one peer, or why it was skipped.
-fn against(flows: &[Flow], ours: &[Vec<f64>], cold: &[f64], measured: Measured) -> Vec<Row> {
+fn against(flows: &[Flow], ours: &[Vec<f64>], cold: &[f64], measured: peers::Measured) -> Vec<Row> {
     let peer = match measured.result {
         Ok(peer) => peer,
         Err(reason) => return vec![Row::skipped("all of these", &measured.name, "s", &reason)],
@@ -150,15 +183,4 @@ fn at_most(row: Row, most: f64) -> Row {
 fn at_least(row: Row, least: f64) -> Row {
     let met = row.ours.map(|ours| ours >= least);
     Row { goal: Some(format!("≥ {least}")), met, ..row }
-}
-
-/// A folder for a database of this section.
-fn home() -> Result<tempfile::TempDir> {
-    tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))
-}
-
-/// The store of a home folder.
-async fn store(home: &Path) -> Result<pipeline::Store> {
-    let database = platform::database::open_sqlite(&home.join("state.db")).await?;
-    Ok(pipeline::Store::open(database).await?)
 }

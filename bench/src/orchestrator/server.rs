@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use pipeline::clock::Timestamp;
 use pipeline::{
     Dag, Job, JobContext, JobError, JobOutput, JobRegistry, Result as PipelineResult, Runner, RunnerOptions, Scheduler,
-    Store,
 };
+use platform::database::Address;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use super::{flows, home, store};
+use super::flows;
+use super::states::{State, States};
 use crate::error::{Error, Result};
 use crate::machine::{leading_number, value};
 use crate::workplace::Workplace;
@@ -34,10 +35,10 @@ struct Server {
 }
 
 impl Server {
-    fn start(store: &Store, registry: JobRegistry, home: &std::path::Path) -> Self {
-        let options = RunnerOptions { parallelism: 32, exclusive: false, ..RunnerOptions::new(home) };
-        let scheduler = Scheduler::new(store.clone(), options.poll);
-        let runner = Arc::new(Runner::new(store.clone(), registry, options));
+    fn start(state: &State, registry: JobRegistry) -> Self {
+        let options = RunnerOptions { parallelism: 32, exclusive: false, ..RunnerOptions::new(state.home.path()) };
+        let scheduler = Scheduler::new(state.store.clone(), options.poll);
+        let runner = Arc::new(Runner::new(state.store.clone(), registry, options));
         let (stop, stopped) = watch::channel(false);
         let scheduling = tokio::spawn(async move { scheduler.serve(stopped).await });
         let working = tokio::spawn({
@@ -56,15 +57,14 @@ impl Server {
 }
 
 /// Seconds from the start of a server to the end of all the runs that wait for it.
-pub(super) async fn queued_runs(count: usize) -> Result<f64> {
-    let home = home()?;
-    let store = store(home.path()).await?;
+pub(super) async fn queued_runs(state: &State, count: usize) -> Result<f64> {
+    let store = &state.store;
     let dag = Dag::parse("one", "dag: one\nmax_active_runs: 64\ntasks:\n  only: {job: nothing}\n")?;
     for _ in 0..count {
         store.create_run(&dag, &dag.params(&[])?, Timestamp::now()).await?;
     }
     let began = Instant::now();
-    let server = Server::start(&store, flows::registry()?, home.path());
+    let server = Server::start(state, flows::registry()?);
     loop {
         let depth = store.depth(Timestamp::now()).await?;
         if depth.queued_runs + depth.running_runs == 0 {
@@ -78,20 +78,18 @@ pub(super) async fn queued_runs(count: usize) -> Result<f64> {
 }
 
 /// Milliseconds from the call that makes a run to the first line of its task, one after the other on an idle server.
-pub(super) async fn trigger_to_start(count: usize) -> Result<Vec<f64>> {
-    let home = home()?;
-    let store = store(home.path()).await?;
+pub(super) async fn trigger_to_start(state: &State, count: usize) -> Result<Vec<f64>> {
     let (sender, mut begun) = mpsc::unbounded_channel();
     let mut registry = JobRegistry::new();
     registry.register(Arc::new(TellsStart(Mutex::new(sender))))?;
-    let server = Server::start(&store, registry, home.path());
+    let server = Server::start(state, registry);
     let dag = Dag::parse("one", "dag: one\ntasks:\n  only: {job: tells_start}\n")?;
     let mut times = Vec::new();
     for round in 0..=count {
         // At rest in between, so that every trigger finds an idle server.
         tokio::time::sleep(Duration::from_millis(25 + (round as u64 * 7) % 40)).await;
         let began = Instant::now();
-        store.create_run(&dag, &dag.params(&[])?, Timestamp::now()).await?;
+        state.store.create_run(&dag, &dag.params(&[])?, Timestamp::now()).await?;
         let Some(at) = begun.recv().await else { break };
         if round > 0 {
             times.push(at.duration_since(began).as_secs_f64() * 1e3);
@@ -132,9 +130,11 @@ impl Drop for Process {
 }
 
 /// What `safari server` takes with the project's DAGs and nothing to do.
-pub(super) fn idle(place: &Workplace, seconds: u64) -> Result<Idle> {
-    let home = home()?;
-    let mut command = place.server(home.path());
+pub(super) fn idle(place: &Workplace, state: &State, seconds: u64) -> Result<Idle> {
+    let mut command = place.server(state.home.path());
+    if let Address::Postgres(url) = &state.address {
+        command.env("SAFARI_STATE_URL", url);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let process = Process(command.spawn().map_err(Error::io("safari server"))?);
     std::thread::sleep(Duration::from_secs(3));
