@@ -45,18 +45,23 @@ fn write(out: &mut impl Write, outcome: &RunOutcome, page: &Path, services: &Ser
     if !page.exists() {
         return out.flush();
     }
-    let home = services.config().home.display();
+    let (program, home) = (program(), services.config().home.display());
     writeln!(out, "  report    {}", page.display())?;
     writeln!(out, "  pictures  {}", page.with_file_name("pictures").display())?;
     writeln!(out, "\nTry next:")?;
     writeln!(
         out,
-        "  safari --home {home} sql \"select deployment, species, count(*) as n from observations group by 1, 2 order by n desc\""
+        "  {program} --home {home} sql \"select deployment, species, count(*) as n from observations group by 1, 2 order by n desc\""
     )?;
     if outcome.failures > 0 {
-        writeln!(out, "  safari --home {home} sql \"select uri, failure from media where failure is not null\"")?;
+        writeln!(out, "  {program} --home {home} sql \"select uri, failure from media where failure is not null\"")?;
     }
-    writeln!(out, "  safari --home {home} export --format megadetector --output detections.json")?;
-    writeln!(out, "  safari detect PHOTOGRAPH --annotate DIR")?;
+    writeln!(out, "  {program} --home {home} export --format megadetector --output detections.json")?;
+    writeln!(out, "  {program} detect PHOTOGRAPH --annotate DIR")?;
     out.flush()
+}
+
+/// What the shell was told to start, so that the commands can be copied: it may be on no `PATH` yet.
+fn program() -> String {
+    std::env::args().next().unwrap_or_else(|| "safari".to_owned())
 }

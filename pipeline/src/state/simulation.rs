@@ -1,7 +1,7 @@
 //! A simulation: schedulers and workers over many runs, with a virtual clock and random faults, all from one seed.
 //!
 //! After every step the tables must hold what the module `state` promises. `SIMULATION_HISTORIES=5000` plays more
-//! histories than the test does, `SIMULATION_SEED=7` other ones.
+//! histories than the test does, `SIMULATION_SEED=7` other ones, and `SIMULATION_ONLY=123` that history alone.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::advance::upstream;
 use super::on_sqlite::{Random, empty_database};
+use super::statement::Statement;
 use super::*;
 use crate::dag::{Decision, Upstream};
 use crate::scheduler::Scheduler;
@@ -19,6 +20,11 @@ const WORKERS: usize = 3;
 const FAULTY: usize = 50;
 const PATIENCE: usize = 3000;
 const POOL_SLOTS: u32 = 3;
+/// What the test plays.
+const HISTORIES: usize = 1000;
+/// Histories that are played at once, and that a database holds before the next is taken: runs that have ended are few.
+const LANES: usize = 6;
+const HISTORIES_OF_A_DATABASE: usize = 12;
 
 /// What was done to the system and what came of it.
 #[derive(Debug, Default)]
@@ -34,6 +40,44 @@ struct Counts {
     fenced: usize,
     lost: usize,
     ends: BTreeMap<&'static str, usize>,
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        let Self { histories, steps, runs, scheduled, deaths, outages, cancels, reopened, fenced, lost, ends } = other;
+        self.histories += histories;
+        self.steps += steps;
+        self.runs += runs;
+        self.scheduled += scheduled;
+        self.deaths += deaths;
+        self.outages += outages;
+        self.cancels += cancels;
+        self.reopened += reopened;
+        self.fenced += fenced;
+        self.lost += lost;
+        for (end, count) in ends {
+            *self.ends.entry(end).or_default() += count;
+        }
+    }
+}
+
+/// A run as the checks look at it.
+struct Seen {
+    id: RunId,
+    dag: Arc<Dag>,
+    state: RunState,
+    cause: RunCause,
+    interval_start: Option<i64>,
+}
+
+/// A task instance as the checks look at it, and the numbers of its running attempts.
+struct SeenInstance {
+    task: String,
+    map_index: i64,
+    kind: InstanceKind,
+    state: TaskState,
+    attempts: i64,
+    running: Vec<i64>,
 }
 
 struct Worker {
@@ -57,28 +101,53 @@ struct World {
     touched: BTreeSet<RunId>,
     /// Runs that were looked at when they had ended: nothing changes in them.
     settled: BTreeSet<RunId>,
+    /// What a follower was told, and how far.
+    told: BTreeMap<RunId, Vec<RunState>>,
+    told_until: i64,
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn random_histories_of_many_runs_keep_every_promise() {
-    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let histories: usize = number("SIMULATION_HISTORIES", 60);
-    let mut random = Random(number("SIMULATION_SEED", 1) as u64 * 0x9e37_79b9 + 1);
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<usize>().ok());
+    let seed = number("SIMULATION_SEED").unwrap_or(1);
+    let histories: Vec<usize> = match number("SIMULATION_ONLY") {
+        Some(one) => vec![one],
+        None => (0..number("SIMULATION_HISTORIES").unwrap_or(HISTORIES)).collect(),
+    };
+    let is_whole = histories.len() >= HISTORIES;
     let (began, mut counts) = (Instant::now(), Counts::default());
-    let mut home = tempfile::tempdir().unwrap();
-    let mut store = empty_store(home.path()).await;
-    for history in 0..histories {
-        // A database for some histories: their runs have ended, and cost nothing any more.
-        if history % 10 == 9 {
-            home = tempfile::tempdir().unwrap();
-            store = empty_store(home.path()).await;
-        }
-        World::new(store.clone(), history, &mut random).await.play(&mut random, &mut counts).await;
-        counts.histories += 1;
+    let lanes: Vec<_> = (0..LANES)
+        .map(|lane| {
+            let own: Vec<usize> = histories.iter().copied().skip(lane).step_by(LANES).collect();
+            tokio::spawn(play_all(own, seed))
+        })
+        .collect();
+    for lane in lanes {
+        counts.add(lane.await.unwrap());
     }
     println!("{:.1} s: {counts:?}", began.elapsed().as_secs_f64());
+    if !is_whole {
+        return;
+    }
     assert!(counts.fenced > 10 && counts.lost > 10 && counts.outages > 10 && counts.scheduled > 10, "{counts:?}");
     assert!(counts.cancels > 10 && counts.reopened > 10 && counts.ends.len() >= 3, "{counts:?}");
+}
+
+/// Plays histories one after the other.
+async fn play_all(histories: Vec<usize>, seed: usize) -> Counts {
+    let mut counts = Counts::default();
+    for some in histories.chunks(HISTORIES_OF_A_DATABASE) {
+        let home = tempfile::tempdir().unwrap();
+        let store = empty_store(home.path()).await;
+        for history in some {
+            // Its own numbers, whatever was played before it.
+            let mixed = (*history as u64 + 1).wrapping_mul(0xd134_2543_de82_ef95);
+            let mut random = Random((seed as u64).wrapping_mul(0x9e37_79b9).wrapping_add(1) ^ mixed);
+            World::new(store.clone(), *history, &mut random).await.play(&mut random, &mut counts).await;
+            counts.histories += 1;
+        }
+    }
+    counts
 }
 
 async fn empty_store(home: &std::path::Path) -> Store {
@@ -111,6 +180,8 @@ impl World {
             stale: Vec::new(),
             touched: BTreeSet::new(),
             settled: BTreeSet::new(),
+            told: BTreeMap::new(),
+            told_until: 0,
         }
     }
 
@@ -142,21 +213,25 @@ impl World {
             if faulty {
                 self.disturb(random, counts).await;
             }
-            for who in 0..WORKERS {
-                if !self.workers[who].frozen && random.below(10) > 0 {
-                    let kept = self.store.renew(&self.key(who), self.now, LEASE).await.unwrap();
+            let alive: Vec<usize> =
+                (0..WORKERS).filter(|who| !self.workers[*who].frozen && random.below(10) > 0).collect();
+            let keys: Vec<String> = alive.iter().map(|who| self.key(*who)).collect();
+            let renewals = keys.iter().map(|key| self.store.renew(key, self.now, LEASE));
+            let kept = futures::future::try_join_all(renewals).await.unwrap();
+            for ((who, key), kept) in alive.into_iter().zip(keys).zip(kept) {
+                if !self.workers[who].holds.is_empty() {
                     // What a living worker no longer owns it gives up; its answer comes late all the same.
-                    let key = self.key(who);
                     let fenced = self.workers[who].holds.extract_if(.., |claim| !kept.contains(&claim.attempt));
                     self.stale.extend(fenced.map(|claim| (key.clone(), claim)));
                 }
             }
-            self.check().await;
-            if step > FAULTY && self.runs().await.iter().all(|run| run.state.is_finished()) {
+            let runs = self.seen().await;
+            self.check(&runs).await;
+            if step > FAULTY && runs.iter().all(|run| run.state.is_finished()) {
                 break;
             }
         }
-        for run in self.runs().await {
+        for run in self.seen().await {
             counts.runs += 1;
             counts.scheduled += usize::from(run.cause == RunCause::Schedule);
             *counts.ends.entry(run.state.as_str()).or_default() += 1;
@@ -301,17 +376,76 @@ impl World {
         runs.into_iter().filter(|run| self.dags.iter().any(|dag| dag.name == run.dag)).collect()
     }
 
-    async fn check(&mut self) {
-        let runs = self.runs().await;
-        let (mut in_pool, mut intervals) = (0, BTreeSet::new());
-        for run in &runs {
-            if let (RunCause::Schedule, Some(interval)) = (run.cause, run.interval) {
-                assert!(intervals.insert((run.dag.clone(), interval.start)), "two runs for {interval}");
+    /// The runs of this history.
+    async fn seen(&self) -> Vec<Seen> {
+        let mut query = Statement::new("SELECT id, dag, state, cause, interval_start FROM run WHERE dag IN ");
+        query.row();
+        for dag in &self.dags {
+            query.text(dag.name.as_str());
+        }
+        query.end_row();
+        type Row = (String, String, String, String, Option<i64>);
+        let rows: Vec<Row> = query.query_as().fetch_all(self.store.pool()).await.unwrap();
+        let seen = rows.into_iter().map(|(id, dag, state, cause, interval_start)| Seen {
+            id: id.parse().unwrap(),
+            dag: Arc::clone(self.dags.iter().find(|one| one.name == dag).unwrap()),
+            state: RunState::read(&state).unwrap(),
+            cause: RunCause::read(&cause).unwrap(),
+            interval_start,
+        });
+        seen.collect()
+    }
+
+    /// The task instances of some runs.
+    async fn seen_instances(&self, runs: &[&Seen]) -> BTreeMap<RunId, Vec<SeenInstance>> {
+        if runs.is_empty() {
+            return BTreeMap::new();
+        }
+        let of_runs = |mut query: Statement| {
+            query.row();
+            for run in runs {
+                query.text(run.id.to_string());
             }
-            if self.settled.contains(&run.id) {
-                continue;
+            query.end_row();
+            query
+        };
+        let query = of_runs(Statement::new(
+            "SELECT a.task_instance_id, a.number FROM attempt a JOIN task_instance t ON t.id = a.task_instance_id
+             WHERE a.state = 'running' AND t.run_id IN ",
+        ));
+        let attempts: Vec<(String, i64)> = query.query_as().fetch_all(self.store.pool()).await.unwrap();
+        let mut running: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+        for (instance, number) in attempts {
+            running.entry(instance).or_default().push(number);
+        }
+        let query = of_runs(Statement::new(
+            "SELECT id, run_id, task, map_index, kind, state, attempts FROM task_instance WHERE run_id IN ",
+        ));
+        type Row = (String, String, String, i64, String, String, i64);
+        let rows: Vec<Row> = query.query_as().fetch_all(self.store.pool()).await.unwrap();
+        let mut seen: BTreeMap<RunId, Vec<SeenInstance>> = BTreeMap::new();
+        for (id, run, task, map_index, kind, state, attempts) in rows {
+            let (kind, state) = (InstanceKind::read(&kind).unwrap(), TaskState::read(&state).unwrap());
+            let running = running.remove(&id).unwrap_or_default();
+            let one = SeenInstance { task, map_index, kind, state, attempts, running };
+            seen.entry(run.parse().unwrap()).or_default().push(one);
+        }
+        assert!(running.is_empty(), "attempts of no instance are running: {running:?}");
+        seen
+    }
+
+    async fn check(&mut self, runs: &[Seen]) {
+        let mut intervals = BTreeSet::new();
+        for run in runs {
+            if let (RunCause::Schedule, Some(start)) = (run.cause, run.interval_start) {
+                assert!(intervals.insert((run.dag.name.clone(), start)), "two runs for the interval from {start}");
             }
-            in_pool += self.check_run(run).await;
+        }
+        let live: Vec<&Seen> = runs.iter().filter(|run| !self.settled.contains(&run.id)).collect();
+        let mut instances = self.seen_instances(&live).await;
+        let mut in_pool = 0;
+        for run in live {
+            in_pool += self.check_run(run, &instances.remove(&run.id).unwrap_or_default());
             if run.state.is_finished() {
                 self.settled.insert(run.id);
                 self.check_changes(run).await;
@@ -319,8 +453,8 @@ impl World {
         }
         for record in self.store.dags().await.unwrap() {
             let Some(dag) = self.dags.iter().find(|dag| dag.name == record.name) else { continue };
-            let running =
-                runs.iter().filter(|run| run.dag == dag.name && run.state == RunState::Running).count() as u64;
+            let of_dag = runs.iter().filter(|run| run.dag.name == dag.name);
+            let running = of_dag.filter(|run| run.state == RunState::Running).count() as u64;
             assert_eq!(record.active_runs, running, "{}", dag.name);
             assert!(running <= u64::from(dag.max_active_runs), "{}: {running} runs are active", dag.name);
         }
@@ -330,11 +464,13 @@ impl World {
     }
 
     /// All that a run came to is told to those who follow it.
-    async fn check_changes(&self, run: &RunRecord) {
+    async fn check_changes(&mut self, run: &Seen) {
         self.store.place_changes().await.unwrap();
-        let changes = self.store.changes_after(0, 100_000).await.unwrap();
-        let of_run = changes.iter().filter(|change| change.run == run.id);
-        let told: Vec<RunState> = of_run.map(|change| change.state).collect();
+        for change in self.store.changes_after(self.told_until, 100_000).await.unwrap() {
+            self.told_until = change.position;
+            self.told.entry(change.run).or_default().push(change.state);
+        }
+        let told = self.told.get(&run.id).cloned().unwrap_or_default();
         assert_eq!((told.first(), told.last()), (Some(&RunState::Queued), Some(&run.state)), "{told:?}");
         for (before, after) in told.iter().zip(&told[1..]) {
             let possible = match before {
@@ -347,38 +483,35 @@ impl World {
     }
 
     /// Checks one run; gives the slots of the pool that its attempts hold.
-    async fn check_run(&self, run: &RunRecord) -> u32 {
-        let dag = self.store.dag(run).await.unwrap();
-        let instances = self.store.instances(run.id).await.unwrap();
-        let attempts = self.store.attempts(run.id).await.unwrap();
-        let whole =
-            |task: &str| instances.iter().find(|one| one.task == task && one.map_index.is_none()).unwrap().state;
+    fn check_run(&self, run: &Seen, instances: &[SeenInstance]) -> u32 {
+        let whole = |task: &str| instances.iter().find(|one| one.task == task && one.map_index < 0).unwrap().state;
         let mut slots = 0;
-        for one in &instances {
-            let at =
-                format!("{} {}[{:?}] in {} ({})\n{}", run.dag, one.task, one.map_index, run.id, run.state, dag.yaml());
-            let running = attempts.iter().filter(|a| a.instance == one.id && a.state == AttemptState::Running);
-            let numbers: Vec<u32> = running.map(|attempt| attempt.number).collect();
+        for one in instances {
+            let at = || {
+                let dag = &run.dag;
+                format!("{} {}[{}] in {} ({})\n{}", dag.name, one.task, one.map_index, run.id, run.state, dag.yaml())
+            };
             let at_work = one.state == TaskState::Running && one.kind != InstanceKind::Map;
-            assert_eq!(numbers, vec![one.attempts; usize::from(at_work)], "one live attempt, the newest: {at}");
-            assert!(one.state.is_finished() || !run.state.is_finished(), "a run ended before its tasks: {at}");
-            let task = dag.task(&one.task).unwrap();
+            let wanted = if at_work { vec![one.attempts] } else { Vec::new() };
+            assert_eq!(one.running, wanted, "one live attempt, the newest: {}", at());
+            assert!(one.state.is_finished() || !run.state.is_finished(), "a run ended before its tasks: {}", at());
+            let task = run.dag.task(&one.task).unwrap();
             if at_work && task.pool == "p" {
                 slots += task.slots;
             }
             let needs: Vec<Upstream> = task.needs.iter().map(|need| upstream(whole(need))).collect();
             let decision = task.trigger.decide(&needs);
             let is_untouched = run.state == RunState::Running && !self.touched.contains(&run.id);
-            if is_untouched && one.map_index.is_none() {
-                let waits = one.state == TaskState::Waiting;
+            if is_untouched && one.map_index < 0 {
+                let (state, waits) = (one.state, one.state == TaskState::Waiting);
                 assert_eq!(
                     waits,
                     decision == Decision::Wait,
-                    "{:?} although its needs say {decision:?}: {at}",
-                    one.state
+                    "{state:?} although its needs say {decision:?}: {}",
+                    at()
                 );
-                let went = !matches!(one.state, TaskState::Waiting | TaskState::Skipped | TaskState::UpstreamFailed);
-                assert_eq!(went, decision == Decision::Go, "{:?} although its needs say {decision:?}: {at}", one.state);
+                let went = !matches!(state, TaskState::Waiting | TaskState::Skipped | TaskState::UpstreamFailed);
+                assert_eq!(went, decision == Decision::Go, "{state:?} although its needs say {decision:?}: {}", at());
             }
         }
         slots
