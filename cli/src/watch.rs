@@ -14,6 +14,8 @@ use crate::runs::print;
 /// Follows all runs, or those of a DAG, until the program is stopped.
 pub(crate) async fn all(config: &Config, dag: Option<String>) -> Result<ExitCode> {
     let mut changes = open(config).await?.follow(ChangeFilter { run: None, dag }).await?;
+    // What happens from here on is told; runs may be far between.
+    eprintln!("watching runs; Ctrl-C ends it");
     loop {
         tell(&changes.next().await?)?;
     }

@@ -188,8 +188,12 @@ struct Following {
 impl Following {
     fn start(home: &Path, url: &str, args: &[&str]) -> Self {
         let mut command = safari(home, Some(url));
-        command.args(["run", "watch"]).args(args).stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(["run", "watch"]).args(args).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
+        // What happened before this line is not told.
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("watching runs"), "{line}");
         let lines = BufReader::new(child.stdout.take().unwrap());
         Self { child, lines }
     }
