@@ -91,6 +91,7 @@ fn sequences_side_by_side_do_not_touch_each_other() {
             alone = cell.step(&input, &alone, &Tensor::from_slice(&[last]).view([1, 1]));
         }
         let difference = f64::try_from((together.select(0, batch - 1) - alone.select(0, 0)).abs().max()).unwrap();
-        assert!(difference < 1e-6, "{}: off by {difference}", case.name);
+        // Processors add up a batch's products in an order of their own: as near as the reference, and not equal.
+        assert!(difference < 1e-5, "{}: off by {difference}", case.name);
     }
 }

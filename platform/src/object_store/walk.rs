@@ -1,6 +1,7 @@
 //! Lists a folder and everything below it in the order that S3 gives: by key, as bytes.
 
 use std::fs::{self, DirEntry, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -73,7 +74,9 @@ fn push_entries(
 ) -> bool {
     let entries = match fs::read_dir(&folder.path) {
         Ok(entries) => entries,
-        Err(error) => return emit(Err(unreadable(&folder.path, io_reason(&error)))),
+        // Deleted since it was looked at.
+        Err(error) if error.kind() == ErrorKind::NotFound && folder.depth > 0 => return true,
+        Err(error) => return emit(Err(Error::from_io("read", &folder.path, &error))),
     };
     let mut found = Vec::new();
     for entry in entries {
@@ -127,11 +130,48 @@ fn emit_file(file: Pending, emit: &mut dyn FnMut(Result<ObjectMeta>) -> bool) ->
     match fs::metadata(&file.path) {
         Ok(metadata) => emit(Ok(object_meta(file.key, &metadata))),
         // Deleted since its folder was read.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
+        Err(error) if error.kind() == ErrorKind::NotFound => true,
         Err(error) => emit(Err(unreadable(&file.path, io_reason(&error)))),
     }
 }
 
 fn unreadable(path: &Path, reason: String) -> Error {
     Error::Unreadable { uri: path.display().to_string(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn folders_that_go_while_they_are_listed_are_no_failure() {
+        let home = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    for name in ["a", "b", "c"] {
+                        let folder = home.path().join(name);
+                        fs::create_dir_all(folder.join("inner")).unwrap();
+                        fs::write(folder.join("inner/file"), "x").unwrap();
+                    }
+                    for name in ["a", "b", "c"] {
+                        fs::remove_dir_all(home.path().join(name)).unwrap();
+                    }
+                }
+            });
+            let mut failures = Vec::new();
+            for _ in 0..2000 {
+                walk(home.path(), "", &mut |object| {
+                    failures.extend(object.err().map(|error| error.to_string()));
+                    true
+                });
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(failures.is_empty(), "{} failures, such as {}", failures.len(), failures[0]);
+        });
+    }
 }
