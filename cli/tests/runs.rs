@@ -4,8 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use e2e::shaky_http::{Fault, ShakyHttp};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -256,4 +258,39 @@ async fn a_bucket_is_a_source_and_its_faults_are_told() {
     denied.envs(server.variables()).env("AWS_SECRET_ACCESS_KEY", "wrong");
     let said = text(&denied.output().unwrap());
     assert!(said.contains("AWS_SECRET_ACCESS_KEY"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn photographs_of_a_busy_server_are_seen_whole_and_their_rows_are_there_once() {
+    let server = e2e::seaweedfs::Server::start().await.unwrap();
+    let bucket = server.bucket("traps").await.unwrap();
+    for photo in ["farmyard/cow.jpg", "garden/hedgehog.jpg", "prairie/horse.jpg"] {
+        bucket.put(photo, fs::read(root().join("data-samples").join(photo)).unwrap().into()).await.unwrap();
+    }
+    // Each photograph breaks off, then is refused, then comes; of all else every third request is refused once.
+    let others = AtomicUsize::new(0);
+    let proxy = ShakyHttp::start(server.endpoint(), move |request| {
+        let is_photo = request.method == "GET" && request.target.contains(".jpg");
+        match request.before {
+            0 if is_photo => Some(Fault::BrokenOff),
+            1 if is_photo => Some(Fault::Busy),
+            0 => others.fetch_add(1, Ordering::SeqCst).is_multiple_of(3).then_some(Fault::Busy),
+            _ => None,
+        }
+    })
+    .unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let lake = ["--set", "lake.url=s3://traps-tables/lake"];
+    server.bucket("traps-tables").await.unwrap();
+    let mut command = detect_with(home.path(), "s3://traps", &lake);
+    command.envs(server.variables()).env("AWS_ENDPOINT_URL", proxy.endpoint());
+    succeed(command);
+    let query = "select count(*), count(distinct uri), count(failure), \
+                 (select count(*) - count(distinct detection_id) from detections) from media";
+    let mut command = safari(home.path(), &["sql", query, "--format", "csv"]);
+    command.args(lake).envs(server.variables());
+    let counted = succeed(command);
+    assert_eq!(counted.lines().nth(1), Some("3,3,0,0"), "{counted}");
+    let (busy, broken) = (proxy.count(Fault::Busy), proxy.count(Fault::BrokenOff));
+    assert!(broken >= 3 && busy >= 6, "{busy} refused, {broken} broken off");
 }

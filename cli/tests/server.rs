@@ -5,6 +5,7 @@ mod common;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use common::{Server, root, safari, said, wait_until};
 
@@ -106,6 +107,49 @@ fn runs_go_on_the_past_is_run_and_assets_start_runs() {
     let removed = asked(&["history", "clean", "--older-than", "0s"]);
     assert!(removed.starts_with(&would.replace("would remove", "removed")), "{would} {removed}");
     assert!(!asked(&["run", "list"]).contains(&run));
+}
+
+/// As Kubernetes evicts a pod: SIGTERM, SIGKILL when the time to end is over, and another one under the same name.
+#[test]
+fn a_task_that_does_not_end_while_its_worker_is_evicted_is_done_by_the_next() {
+    let home = tempfile::tempdir().unwrap();
+    let dags = home.path().join("dags");
+    std::fs::create_dir_all(&dags).unwrap();
+    let told = home.path().join("told");
+    // The first attempt takes too long.
+    let script = "echo $SAFARI_IDEMPOTENCY_KEY $$ >> $TOLD; test $SAFARI_ATTEMPT -gt 1 || exec sleep 300";
+    let dag = format!(
+        "dag: slow\ntasks:\n  a: {{job: command, with: {{command: [sh, -c, '{script}'], env: {{TOLD: '{}'}}}}}}\n  \
+         b: {{job: command, needs: [a], with: {{command: ['true']}}}}\n",
+        told.display()
+    );
+    std::fs::write(dags.join("slow.yaml"), dag).unwrap();
+    let role = |args: &[&str]| {
+        let mut command = safari(home.path());
+        command.args(["--set", "run.lease_seconds=1"]).args(args);
+        Server::start(command)
+    };
+    let _scheduler = role(&["scheduler", "--dags", &dags.display().to_string()]);
+    let mut worker = role(&["worker"]);
+    wait_until("the dag is read", || said(home.path(), &["dag", "list"]).contains("slow"));
+    let run = said(home.path(), &["trigger", "slow"]).trim().to_owned();
+    let lines =
+        || -> Vec<String> { std::fs::read_to_string(&told).unwrap_or_default().lines().map(str::to_owned).collect() };
+    wait_until("the task begins", || lines().len() == 1);
+
+    let signal = |name: &str, pid: &str| Command::new("kill").args([name, pid]).status().unwrap().success();
+    assert!(signal("-TERM", &worker.0.id().to_string()));
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(worker.0.try_wait().unwrap().is_none(), "it does not wait for its task");
+    drop(worker);
+    // In a pod the program would die with its worker.
+    assert!(signal("-KILL", lines()[0].split(' ').nth(1).unwrap()));
+    assert!(said(home.path(), &["run", "show", &run]).contains("running, manual"));
+
+    let _next = role(&["worker"]);
+    wait_until("the run ends", || said(home.path(), &["run", "show", &run]).contains("succeeded, manual"));
+    let keys: Vec<String> = lines().iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    assert_eq!(keys, [format!("{run}/a"), format!("{run}/a")]);
 }
 
 #[test]

@@ -28,6 +28,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// The program was started and gave up.
+    #[error("{program} failed: {reason}")]
+    Failed {
+        /// Its name.
+        program: &'static str,
+        /// Its own words.
+        reason: String,
+    },
+
     /// A file, port or process could not be made.
     #[error("{action}: {source}")]
     Io {

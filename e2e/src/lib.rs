@@ -6,6 +6,8 @@ pub mod error;
 pub mod nats;
 mod ports;
 pub mod postgres;
+pub mod proxy;
 pub mod seaweedfs;
+pub mod shaky_http;
 
 pub use error::{Error, Result};

@@ -114,6 +114,23 @@ impl Server {
         self.wait_until_ready().await
     }
 
+    /// Writes a backup of a database to a file, while others use it.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the words of `pg_dump`.
+    pub fn back_up(&self, url: &str, file: &Path) -> Result<()> {
+        // What the backup is put into may hold what came later.
+        run("pg_dump", &["--clean", "--if-exists", "--file"], file, url)
+    }
+
+    /// Puts a backup back in the place of what the database holds.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] with the words of `psql`.
+    pub fn put_back(&self, url: &str, file: &Path) -> Result<()> {
+        run("psql", &["--quiet", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file"], file, url)
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
@@ -191,6 +208,16 @@ impl Drop for Server {
         // The keeper stops the server at once, and never fails to end.
         let _status = self.keeper.wait();
     }
+}
+
+/// Runs a program of PostgreSQL's on a file and a database.
+fn run(program: &'static str, args: &[&str], file: &Path, url: &str) -> Result<()> {
+    let mut command = Command::new(find_programs()?.join(program));
+    let output = command.args(args).arg(file).arg(url).output().map_err(io("start a program of PostgreSQL's"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(Error::Failed { program, reason: String::from_utf8_lossy(&output.stderr).into_owned() })
 }
 
 /// The newest version that is installed.

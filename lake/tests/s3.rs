@@ -4,10 +4,11 @@
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::datatypes::Int64Type;
 use e2e::seaweedfs::Server;
+use e2e::shaky_http::{Fault, ShakyHttp};
 use futures::TryStreamExt as _;
 use lake::export::{Exported, MegadetectorOptions, megadetector};
 use lake::{Appended, Error, Lake, MediaRow, MediaType, Transaction};
-use platform::object_store::AwsAccess;
+use platform::object_store::{AwsAccess, DEFAULT_REGION};
 use tokio::sync::OnceCell;
 
 static SERVER: OnceCell<Server> = OnceCell::const_new();
@@ -121,4 +122,49 @@ async fn a_missing_bucket_and_wrong_keys_are_said_at_once() {
     let wrong = AwsAccess::with_keys(&endpoint, "us-east-1", "nobody", "nothing").unwrap();
     let error = Lake::open_with("s3://guarded/lake", &wrong).await.unwrap_err();
     assert!(matches!(error, Error::Place(platform::Error::Denied { .. })), "{error:?}");
+}
+
+/// As a task does it that may be tried again, under one name.
+async fn append(lake: &Lake, shard: usize) {
+    let txn = Transaction::new(format!("run/infer/{shard}"), 1);
+    for attempt in 1..=3 {
+        match lake.append_media(&media(shard * 10, 10), &txn).await {
+            Ok(_) => return,
+            Err(error) => println!("attempt {attempt} at shard {shard}: {error}"),
+        }
+    }
+    panic!("shard {shard} cannot be written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_busy_breaks_off_and_loses_answers_has_every_row_once() {
+    let access = bucket("shaky").await;
+    let server = SERVER.get().unwrap();
+    // Whatever is asked for the first time meets a fault.
+    let proxy = ShakyHttp::start(server.endpoint(), |request| {
+        let is_list = request.target.contains("list-type");
+        match (request.method, request.before) {
+            ("GET", 0) if !is_list => Some(Fault::BrokenOff),
+            ("PUT", 0) if request.target.contains("_delta_log") => Some(Fault::AnswerLost),
+            (_, 0) => Some(Fault::Busy),
+            _ => None,
+        }
+    })
+    .unwrap();
+    let shaky =
+        AwsAccess::with_keys(&proxy.endpoint(), DEFAULT_REGION, server.access_key(), server.secret_key()).unwrap();
+    let url = "s3://shaky/lake";
+    for shard in 0..4 {
+        // Each by a process of its own, which knows nothing of the others.
+        append(&Lake::open_with(url, &shaky).await.unwrap(), shard).await;
+    }
+    let lake = Lake::open_with(url, &shaky).await.unwrap();
+    let direct = Lake::open_with(url, &access).await.unwrap();
+    for lake in [&direct, &lake] {
+        assert_eq!(number(lake, "select count(*) from media").await, 40);
+        assert_eq!(number(lake, "select count(distinct uri) from media").await, 40);
+    }
+    for fault in [Fault::Busy, Fault::BrokenOff, Fault::AnswerLost] {
+        assert!(proxy.count(fault) >= 4, "{fault:?}: {}", proxy.count(fault));
+    }
 }

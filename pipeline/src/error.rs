@@ -214,7 +214,10 @@ impl Error {
     pub(crate) fn database(doing: &'static str, source: sqlx::Error) -> Self {
         let trouble = match &source {
             sqlx::Error::Database(error) => Trouble::of(&error.code().unwrap_or_default()),
-            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut => Some(Trouble::Unreachable),
+            // A connection that ends while it is being made seems to speak another protocol.
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => {
+                Some(Trouble::Unreachable)
+            }
             _ => None,
         };
         match trouble {
@@ -264,6 +267,10 @@ impl Trouble {
                 "40001" | "40P01" | "55P03" => Some(Self::Busy),
                 // The server shuts down, has crashed, starts up, or has no connection left.
                 "57P01" | "57P02" | "57P03" | "53300" => Some(Self::Unreachable),
+                // It has ended the connection because this process said nothing for too long.
+                "25P03" | "57P05" => Some(Self::Unreachable),
+                // It has become a standby: another server takes its place.
+                "25006" => Some(Self::Unreachable),
                 _ if code.starts_with("08") => Some(Self::Unreachable),
                 _ => None,
             };

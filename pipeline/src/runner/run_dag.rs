@@ -147,9 +147,10 @@ fn output(run: &RunRecord) -> JobOutput {
     JobOutput { value, failures: 0, summary: format!("run {} started", run.id) }
 }
 
-/// Errors that may pass are tried again as the task says.
+/// Errors that may pass are tried again as the task says. A database that went away is no fault of the task's.
 fn job_error(error: &Error) -> JobError {
     match error {
+        _ if error.is_outage() => JobError::not_yet(error.to_string(), LONGEST_WAIT),
         Error::Dag(_) | Error::DagNotFound(_) | Error::Continuous(_) | Error::Params { .. } => {
             JobError::permanent(error.to_string())
         }

@@ -27,6 +27,12 @@ const TICK: Duration = Duration::from_millis(200);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// Questions whose answer takes longer were asked on a connection that is dead.
+const LONGEST_ANSWER: Duration = Duration::from_secs(30);
+
+/// How often a worker that drives a run alone looks whether somebody has stopped it.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// What a worker works on.
 #[derive(Clone, Debug)]
 pub(super) enum Assignment {
@@ -96,12 +102,13 @@ impl<'a> Worker<'a> {
 
     /// Works until the run has ended, and gives its outcome.
     pub(super) async fn drive(mut self, run: RunId) -> Result<RunOutcome> {
-        let work = Work::load(self.runner, run).await?;
+        let (runner, interrupt) = (self.runner, self.interrupt.clone());
+        let work = until_it_answers(interrupt.clone(), || Work::load(runner, run)).await?;
         work.tell_start();
         self.runs.insert(run, work);
         self.work().await?;
         match self.runs.get(&run) {
-            Some(work) => work.outcome().await,
+            Some(work) => until_it_answers(interrupt, || work.outcome()).await,
             None => Err(Error::RunNotFound(run)),
         }
     }
@@ -159,7 +166,7 @@ impl<'a> Worker<'a> {
             return Ok(true);
         }
         for claim in done.claimed {
-            self.begin(claim).await?;
+            in_time(self.begin(claim)).await?;
         }
         self.forget_idle_runs();
         if !self.ended.is_empty() {
@@ -179,7 +186,7 @@ impl<'a> Worker<'a> {
     async fn step(&mut self) -> Result<(StepDone, bool)> {
         let now = Instant::now();
         let sweep = self.unsure || now >= self.next_sweep;
-        let runs = self.run_steps(sweep).await?;
+        let runs = in_time(self.run_steps(sweep)).await?;
         let at_work = self.flights.len();
         let closed = self.draining || self.flights.iter().any(|flight| flight.claim.alone);
         let free = if closed { 0 } else { self.options().parallelism.max(1).saturating_sub(at_work) };
@@ -248,8 +255,13 @@ impl<'a> Worker<'a> {
         }
         let take_over = self.first && self.may_take_over().await?;
         let begin = if matches!(self.assignment, Assignment::Run(_)) { Begin::Now } else { Begin::No };
+        // A run that somebody else has ended is not among those with something to say.
+        let assigned = match self.assignment {
+            Assignment::Run(run) => Some(run),
+            Assignment::All { .. } => None,
+        };
         let mut plans = BTreeMap::new();
-        for run in swept.iter().copied().chain(self.ended.iter().map(|end| end.claim.run)) {
+        for run in swept.iter().copied().chain(assigned).chain(self.ended.iter().map(|end| end.claim.run)) {
             let plan = match self.runs.get(&run) {
                 Some(work) => Arc::clone(&work.plan),
                 None => self.runner.store.plan(run).await?,
@@ -330,7 +342,8 @@ impl<'a> Worker<'a> {
     /// Waits until there is something to record or to claim.
     async fn wait(&mut self, kept: &mut mpsc::Receiver<Kept>) -> Result<()> {
         let room = self.flights.len() < self.options().parallelism.max(1) && !self.draining;
-        let poll = (room && !self.options().exclusive).then(|| Instant::now() + self.options().poll);
+        let every = if self.options().exclusive { LOOK } else { self.options().poll };
+        let poll = room.then(|| Instant::now() + every);
         loop {
             let tick = (self.flights.len() > 0).then_some(self.next_tick);
             let ready = self.next_ready.filter(|_| room);
@@ -355,7 +368,7 @@ impl<'a> Worker<'a> {
             let now = Instant::now();
             if now >= self.next_tick {
                 self.next_tick = now + TICK;
-                self.tick().await?;
+                in_time(self.tick()).await?;
             }
             for late in self.flights.expire(now, self.options().grace) {
                 if let Some(work) = self.runs.get(&late.claim.run) {
@@ -432,6 +445,36 @@ impl<'a> Worker<'a> {
     fn options(&self) -> &'a RunnerOptions {
         &self.runner.options
     }
+}
+
+/// Asks until the database answers or the worker is interrupted.
+async fn until_it_answers<T, A>(mut interrupt: watch::Receiver<bool>, mut ask: impl FnMut() -> A) -> Result<T>
+where
+    A: Future<Output = Result<T>>,
+{
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        match in_time(ask()).await {
+            Err(error) if error.is_outage() && !*interrupt.borrow() => {
+                tracing::warn!(%error, "waiting for the state database");
+            }
+            answered => return answered,
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Ok(()) = interrupt.changed() => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Gives up questions that nobody answers.
+async fn in_time<T>(asking: impl Future<Output = Result<T>>) -> Result<T> {
+    let late = |_| {
+        let reason = format!("no answer within {} s", LONGEST_ANSWER.as_secs());
+        Err(Error::DatabaseUnreachable { doing: "asking how runs stand", reason })
+    };
+    tokio::time::timeout(LONGEST_ANSWER, asking).await.unwrap_or_else(late)
 }
 
 /// Renews the leases of an owner for as long as it works. A database that fails now may do better soon, and the lease

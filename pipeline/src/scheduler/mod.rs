@@ -28,6 +28,9 @@ const MOST_BEGIN: u32 = 500;
 /// Runs that begin in one transaction.
 const BEGIN_TOGETHER: usize = 50;
 
+/// A pass that takes longer was asking on a connection that is dead. What it did stays done, and the next goes on.
+const LONGEST_PASS: Duration = Duration::from_secs(300);
+
 /// How long it waits after a failure of the database.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(1);
 
@@ -50,10 +53,14 @@ impl Scheduler {
         let mut changed = self.store.changed();
         while !*stop.borrow_and_update() {
             let now = Timestamp::now();
-            let wait = match self.pass(now).await {
-                Ok(next) => next.map_or(self.poll, |next| next.since(now).min(self.poll)),
-                Err(error) => {
+            let wait = match tokio::time::timeout(LONGEST_PASS, self.pass(now)).await {
+                Ok(Ok(next)) => next.map_or(self.poll, |next| next.since(now).min(self.poll)),
+                Ok(Err(error)) => {
                     warn!(%error, "the scheduler could not do its work; it tries again");
+                    PAUSE_AFTER_ERROR
+                }
+                Err(_) => {
+                    warn!("the scheduler had no answer for minutes; it begins anew");
                     PAUSE_AFTER_ERROR
                 }
             };

@@ -11,6 +11,10 @@ use tokio::sync::OnceCell;
 
 use super::*;
 
+#[path = "tests_turns.rs"]
+#[allow(clippy::duplicate_mod, reason = "two databases")]
+mod turns;
+
 const LEASE: Duration = Duration::from_secs(30);
 
 /// What came of a step of the world's only run.

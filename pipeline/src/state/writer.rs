@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use platform::database::Database;
+use futures::FutureExt;
+use platform::database::{Database, Engine};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,6 +24,8 @@ use crate::ids::AttemptId;
 const MOST_IN_ONE: usize = 256;
 /// How long a database locked by another process is tried again.
 const BUSY_PATIENCE: Duration = Duration::from_secs(60);
+/// A transaction that takes longer is suspected of waiting on a connection that is dead.
+const SUSPICIOUS: Duration = Duration::from_secs(3);
 const DOING: &str = "recording the state of a run";
 
 type Reply<T> = oneshot::Sender<Result<T>>;
@@ -107,6 +110,26 @@ impl Writer {
     }
 }
 
+/// The writer's connection, kept from one transaction to the next.
+struct Kept {
+    connection: PoolConnection<Any>,
+    /// The server's process behind it, on PostgreSQL.
+    backend: Option<i64>,
+}
+
+impl Kept {
+    async fn open(database: &Database) -> Result<Self> {
+        let doing = |error| Error::database(DOING, error);
+        let mut connection = database.pool().acquire().await.map_err(doing)?;
+        let asked = sqlx::query_scalar("SELECT CAST(pg_backend_pid() AS BIGINT)");
+        let backend = match database.engine() {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(asked.fetch_one(&mut *connection).await.map_err(doing)?),
+        };
+        Ok(Self { connection, backend })
+    }
+}
+
 async fn serve(database: Database, mut waiting: mpsc::Receiver<Write>, changed: &watch::Sender<u64>) {
     let mut connection = None;
     while let Some(first) = waiting.recv().await {
@@ -121,12 +144,7 @@ async fn serve(database: Database, mut waiting: mpsc::Receiver<Write>, changed: 
 }
 
 /// Writes a batch and answers. When it fails as a whole, each is tried alone, so that one cannot fail the others.
-async fn write(
-    database: &Database,
-    connection: &mut Option<PoolConnection<Any>>,
-    batch: Vec<Write>,
-    changed: &watch::Sender<u64>,
-) {
+async fn write(database: &Database, connection: &mut Option<Kept>, batch: Vec<Write>, changed: &watch::Sender<u64>) {
     match commit(database, connection, &batch).await {
         Ok(done) => {
             if done.iter().any(Done::concerns_others) {
@@ -187,26 +205,59 @@ impl Write {
 }
 
 /// One transaction for all of the batch; tried again while another process holds the database.
-async fn commit(database: &Database, kept: &mut Option<PoolConnection<Any>>, batch: &[Write]) -> Result<Vec<Done>> {
+async fn commit(database: &Database, kept: &mut Option<Kept>, batch: &[Write]) -> Result<Vec<Done>> {
     let started = Instant::now();
     loop {
-        let connection = match kept {
-            Some(connection) => connection,
-            None => kept.insert(database.pool().acquire().await.map_err(|error| Error::database(DOING, error))?),
+        let Kept { connection, backend } = match kept {
+            Some(kept) => kept,
+            None => kept.insert(Kept::open(database).await?),
         };
-        let result = transaction(connection, database, batch).await;
+        let backend = *backend;
+        let work = transaction(connection, database, batch);
+        let result = match backend {
+            Some(backend) => watched(work, database, backend).await,
+            None => work.await,
+        };
         match result {
             Err(Error::DatabaseBusy { .. }) if started.elapsed() < BUSY_PATIENCE => {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => {
-                // The connection itself may be what is broken.
-                *kept = None;
+                // The connection itself may be what is broken. The pool could wait for a silent one without end.
+                if let Some(Kept { connection, .. }) = kept.take()
+                    && error.is_outage()
+                {
+                    drop(connection.detach());
+                }
                 return Err(error);
             }
             done => return done,
         }
     }
+}
+
+/// Does its work unless the connection falls silent without being closed, as when a host or a firewall on the way dies: the
+/// server is asked on another connection whether it is at work or waits for us.
+async fn watched<T>(work: impl Future<Output = Result<T>>, database: &Database, backend: i64) -> Result<T> {
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(SUSPICIOUS) => {}
+        }
+        if !is_at_work(database, backend).await {
+            let reason = "the connection fell silent".to_owned();
+            // Its last word may have come meanwhile.
+            return work.now_or_never().unwrap_or(Err(Error::DatabaseUnreachable { doing: DOING, reason }));
+        }
+    }
+}
+
+async fn is_at_work(database: &Database, backend: i64) -> bool {
+    let sql = "SELECT COUNT(*) FROM pg_stat_activity
+               WHERE pid = $1 AND (state = 'active' OR state_change > now() - INTERVAL '2 seconds')";
+    let asked = sqlx::query_scalar::<_, i64>(sql).bind(backend).fetch_one(database.pool());
+    matches!(tokio::time::timeout(SUSPICIOUS, asked).await, Ok(Ok(1..)))
 }
 
 async fn transaction(connection: &mut AnyConnection, database: &Database, batch: &[Write]) -> Result<Vec<Done>> {

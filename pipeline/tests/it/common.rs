@@ -72,6 +72,8 @@ pub fn registry(jobs: impl IntoIterator<Item = Arc<dyn Job>>) -> JobRegistry {
 /// The file in a home folder that names the home's own database on the server.
 const URL_FILE: &str = "state.url";
 
+const BACKUP_FILE: &str = "backup";
+
 /// The server of all tests of this binary.
 static SERVER: OnceCell<e2e::postgres::Server> = OnceCell::const_new();
 
@@ -89,6 +91,33 @@ pub async fn database(home: &Path) -> Database {
     Database::open(&address).await.unwrap()
 }
 
+/// Writes a backup of the home's database while others use it.
+pub async fn back_up(home: &Path) {
+    let backup = home.join(BACKUP_FILE);
+    if crate::ENGINE == Engine::Postgres {
+        let url = own_database(home).await;
+        return SERVER.get().unwrap().back_up(&url, &backup).unwrap();
+    }
+    let database = database(home).await;
+    let written = sqlx::query(sqlx::AssertSqlSafe(format!("VACUUM INTO '{}'", backup.display())));
+    written.execute(database.pool()).await.unwrap();
+    database.pool().close().await;
+}
+
+/// Puts the backup back when nobody uses the database.
+pub async fn put_back(home: &Path) {
+    let backup = home.join(BACKUP_FILE);
+    if crate::ENGINE == Engine::Postgres {
+        let url = own_database(home).await;
+        return SERVER.get().unwrap().put_back(&url, &backup).unwrap();
+    }
+    // What the journal holds is newer than the backup.
+    for file in ["state.db-wal", "state.db-shm"] {
+        let _there_may_be_none = std::fs::remove_file(home.join(file));
+    }
+    std::fs::rename(backup, home.join("state.db")).unwrap();
+}
+
 /// Makes the home's database in this process: a child that made it would end the server with itself.
 pub fn prepare(home: &Path) {
     if crate::ENGINE == Engine::Postgres {
@@ -96,7 +125,7 @@ pub fn prepare(home: &Path) {
     }
 }
 
-async fn own_database(home: &Path) -> String {
+pub async fn own_database(home: &Path) -> String {
     let file = home.join(URL_FILE);
     if let Ok(url) = std::fs::read_to_string(&file) {
         return url;

@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pipeline::clock::Timestamp;
-use pipeline::{JobContext, JobError, JobOutput, RunState, Runner, RunnerOptions, TaskState};
+use pipeline::{Job, JobContext, JobError, JobOutput, RunState, Runner, RunnerOptions, TaskState};
 use serde_json::json;
 
 use crate::common::{dag, job, registry, run, runner, store};
+use crate::process::{PATIENCE, until_it_is};
 use crate::runs::task;
 
 /// States of tasks in the order of the names.
@@ -198,6 +199,51 @@ async fn a_run_that_is_cancelled_stops_its_jobs_and_never_goes_on() {
     // Cancelling again changes nothing, and a new start makes a new run.
     assert_eq!(runner.store().cancel(run, Timestamp::now()).await.unwrap(), RunState::Cancelled);
     assert_ne!(runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap().run_id(), run);
+}
+
+/// The second attempt at `a` waits to be told to stop, and then fails as if by itself.
+fn shaky(tried: &Arc<AtomicUsize>) -> Arc<dyn Job> {
+    let tried = Arc::clone(tried);
+    job("shaky", move |context: JobContext, _| {
+        tried.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if context.attempt > 1 {
+                context.cancel.cancelled().await;
+            }
+            Err(JobError::transient("no luck"))
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_another_process_cancels_between_or_in_retries_tries_no_more() {
+    // Before the second attempt, and in its middle.
+    for (delay, tries) in [("1h", 1), ("1ms", 2)] {
+        let home = tempfile::tempdir().unwrap();
+        let tried = Arc::default();
+        // No look for lost attempts comes while the test lasts.
+        let options = RunnerOptions { lease: Duration::from_secs(3600), ..RunnerOptions::new(home.path()) };
+        let runner = Runner::new(store(home.path()).await, registry([shaky(&tried)]), options);
+        let dag = dag(&format!(
+            "dag: d\ntasks:\n  a: {{job: shaky, pool: p, retries: 5, retry_delay: {delay}}}\n  b: {{job: give, needs: [a], trigger: all_done}}\n"
+        ));
+        let run = runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap().run_id();
+        let driving = tokio::spawn(async move { runner.drive(run).await });
+        let other = store(home.path()).await;
+        let state = if tries == 1 { TaskState::Ready } else { TaskState::Running };
+        until_it_is("that moment", async || {
+            let instances = other.instances(run).await.unwrap();
+            instances.iter().any(|one| one.task == "a" && one.attempts == tries && one.state == state)
+        })
+        .await;
+        other.cancel(run, Timestamp::now()).await.unwrap();
+        let outcome = tokio::time::timeout(PATIENCE, driving).await.expect("it does not stop").unwrap().unwrap();
+        assert_eq!(outcome.state, RunState::Cancelled);
+        assert_eq!(tried.load(Ordering::SeqCst), tries as usize);
+        let instances = other.instances(run).await.unwrap();
+        assert!(instances.iter().all(|one| one.state == TaskState::Cancelled), "{instances:?}");
+        assert_eq!(other.pools().await.unwrap(), [("p".to_owned(), 1, 0)]);
+    }
 }
 
 #[tokio::test]

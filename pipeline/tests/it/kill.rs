@@ -2,23 +2,19 @@
 //! their lease. The child process is this test binary itself.
 
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pipeline::{AttemptState, JobContext, JobOutput, RunId, RunState, Runner, RunnerOptions, Start, Store, TaskState};
 use serde_json::{Value, json};
 
-use crate::common::{dag, job, prepare, registry, store};
+use crate::common::{dag, job, registry, store};
+use crate::process::{Process, append, lines, orders, runtime, signal, until, wait};
 
-const HOME: &str = "PIPELINE_TEST_HOME";
-const MODE: &str = "PIPELINE_TEST_MODE";
+pub const ITEMS: usize = 400;
 
-const ITEMS: usize = 400;
-
-fn yaml(mode: &str) -> String {
+pub fn yaml(mode: &str) -> String {
     let items = if mode == "poison" { 6 } else { ITEMS };
     match mode {
         "frozen" => "dag: frozen\ntasks:\n  a: {job: slow}\n  b: {job: give, needs: [a], with: {value: '{{ tasks.a.output }}'}}\n".to_string(),
@@ -41,10 +37,8 @@ fn options(home: &Path, mode: &str) -> RunnerOptions {
 /// The child: drives the run in `HOME` to its end, unless something ends the process first.
 #[test]
 fn child() {
-    let (Ok(home), Ok(mode)) = (std::env::var(HOME), std::env::var(MODE)) else { return };
-    let home = PathBuf::from(home);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(async {
+    let Some((home, mode)) = orders() else { return };
+    runtime().block_on(async {
         let runner = child_runner(&home, &mode, store(&home).await);
         let dag = dag(&yaml(&mode));
         let start = runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap();
@@ -54,7 +48,7 @@ fn child() {
     });
 }
 
-fn child_runner(home: &Path, mode: &str, store: Store) -> Runner {
+pub fn child_runner(home: &Path, mode: &str, store: Store) -> Runner {
     let (folder, poison) = (home.to_path_buf(), mode == "poison");
     let effect = job("effect", move |context: JobContext, with: Value| {
         let folder = folder.clone();
@@ -273,41 +267,8 @@ fn a_live_process_is_named_and_a_dead_one_is_taken_over_at_once() {
     });
 }
 
-fn spawn(home: &Path, mode: &str) -> Child {
-    prepare(home);
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "kill::child", "--nocapture", "--test-threads", "1"])
-        .env(HOME, home)
-        .env(MODE, mode)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap()
-}
-
-fn wait(child: &mut Child, patience: Duration) -> Option<std::process::ExitStatus> {
-    let until = Instant::now() + patience;
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return Some(status);
-        }
-        if Instant::now() >= until {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn signal(pid: u32, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap();
-    assert!(sent.success());
-}
-
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+pub fn spawn(home: &Path, mode: &str) -> Process {
+    crate::process::spawn("kill::child", home, mode)
 }
 
 async fn only_run(home: &Path) -> Option<RunId> {
@@ -320,14 +281,4 @@ async fn done_keys(home: &Path, run: RunId) -> HashSet<String> {
     let instances = store(home).await.instances(run).await.unwrap();
     let done = instances.iter().filter(|one| one.state == TaskState::Succeeded);
     done.filter_map(|one| one.map_index.map(|index| format!("{run}/{}/{index}", one.task))).collect()
-}
-
-/// One write a line, so that a kill never leaves half of one.
-fn append(path: &Path, line: &str) {
-    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-    file.write_all(format!("{line}\n").as_bytes()).unwrap();
-}
-
-fn lines(path: &Path) -> Vec<String> {
-    std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_string).collect()
 }

@@ -54,6 +54,43 @@ async fn each_interval_has_one_run_whoever_schedules() {
     assert_eq!(intervals(&first).await, [0, 1, 2, 8]);
 }
 
+/// Ends of the intervals of scheduled runs; where one ends, the next begins.
+async fn ticks(store: &Store) -> Vec<String> {
+    let runs = store.runs(1000).await.unwrap();
+    let scheduled = runs.iter().filter(|run| run.cause == RunCause::Schedule);
+    let mut intervals: Vec<_> = scheduled.map(|run| run.interval.unwrap()).collect();
+    intervals.sort_unstable_by_key(|interval| interval.start);
+    assert!(intervals.windows(2).all(|pair| pair[0].end == pair[1].start), "{intervals:?}");
+    intervals.iter().map(|interval| interval.end.format("%d %H:%M").to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_night_has_one_run_when_the_clocks_change_though_the_own_clock_jumps() {
+    let yaml =
+        "dag: nightly\nschedule: {cron: '30 2 * * *', zone: Europe/Berlin, catch_up: true}\ntasks:\n  a: {job: give}\n";
+    let cases = [
+        ("2026-03-27T12:00:00Z", ["28 01:30", "29 01:00", "30 00:30"]),
+        ("2026-10-23T12:00:00Z", ["24 00:30", "25 00:30", "26 01:30"]),
+    ];
+    for (from, nights) in cases {
+        let home = tempfile::tempdir().unwrap();
+        let (first, second) = (store(home.path()).await, store(home.path()).await);
+        let from: Timestamp = serde_json::from_value(serde_json::json!(from)).unwrap();
+        first.register(&dag(yaml), from).await.unwrap();
+        let (one, two) = (scheduler(&first), scheduler(&second));
+        // Three days in steps of half an hour; the second's clock is an hour behind, or half an hour ahead.
+        for step in 0..144 {
+            let now = from.plus(Duration::from_secs(1800 * step));
+            let other =
+                if step % 2 == 0 { now.minus(Duration::from_secs(3600)) } else { now.plus(Duration::from_secs(1800)) };
+            let (a, b) = tokio::join!(one.pass(now), two.pass(other));
+            a.unwrap();
+            b.unwrap();
+        }
+        assert_eq!(ticks(&first).await, nights);
+    }
+}
+
 #[tokio::test]
 async fn catching_up_makes_all_since_the_start_and_a_pause_is_caught_up_too() {
     let home = tempfile::tempdir().unwrap();

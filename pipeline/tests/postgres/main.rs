@@ -11,11 +11,16 @@ mod api;
 mod assets;
 #[path = "../it/backfill.rs"]
 mod backfill;
+#[path = "../it/blocking.rs"]
+mod blocking;
 #[path = "../it/cache.rs"]
 mod cache;
 mod commit_order;
 #[path = "../it/common.rs"]
 mod common;
+#[path = "../it/deaths.rs"]
+mod deaths;
+mod disconnect;
 #[path = "../it/events.rs"]
 mod events;
 #[path = "../it/flow.rs"]
@@ -32,8 +37,12 @@ mod nested;
 mod offers;
 #[path = "../it/openapi.rs"]
 mod openapi;
+#[path = "../it/process.rs"]
+mod process;
 #[path = "../it/races.rs"]
 mod races;
+#[path = "../it/restore.rs"]
+mod restore;
 #[path = "../it/robust.rs"]
 mod robust;
 #[path = "../it/runs.rs"]

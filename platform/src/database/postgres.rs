@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::any::AnyPoolOptions;
 use url::Url;
 
@@ -14,6 +15,13 @@ const MAX_CONNECTIONS: u32 = 8;
 /// How long a connection may take to be made or to become free.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A connection that does not answer within this time is dead, though nobody has closed it.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A process that says nothing for so long in the middle of a transaction was stopped, or its host is gone: the server ends
+/// its connection, and with it the locks that others wait for.
+const SILENCE: &str = "SET idle_in_transaction_session_timeout = '5s'";
+
 /// Opens a pool on the server and database that `url` names.
 ///
 /// # Errors
@@ -23,6 +31,17 @@ pub(super) async fn open(url: &str) -> Result<Database> {
     let pool = AnyPoolOptions::new()
         .max_connections(MAX_CONNECTIONS)
         .acquire_timeout(CONNECT_TIMEOUT)
+        // In the place of the pool's own test, which would wait for as long as a connection may take to be made.
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| {
+            Box::pin(async move {
+                let answer = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
+                Ok(matches!(answer, Ok(Ok(()))))
+            })
+        })
+        .after_connect(|connection, _| {
+            Box::pin(async move { sqlx::query(SILENCE).execute(connection).await.map(drop) })
+        })
         .connect(url)
         .await
         .map_err(|error| explain(url, &error))?;
