@@ -39,7 +39,8 @@ pub(crate) struct Args {
     /// Model folder [default: the one shipped with safari]
     #[arg(long, global = true, value_name = "DIR")]
     model: Option<PathBuf>,
-    /// Ask this server about runs, DAGs, backfills and assets, not the state database, such as http://127.0.0.1:8750
+    /// Ask this server about runs, their logs, DAGs, backfills, assets and history, not the state database, such as
+    /// http://127.0.0.1:8750
     #[arg(long, global = true, value_name = "URL")]
     server: Option<String>,
     /// Any setting of `safari config show`, such as --set detector.threshold=0.4

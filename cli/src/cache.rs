@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use platform::config::Config;
 
-use crate::backend::open_here;
+use crate::backend::open;
 use crate::error::Result;
 use crate::runs::print;
 
@@ -22,6 +22,6 @@ pub(crate) enum CacheCommand {
 /// Does what the command says.
 pub(crate) async fn run(command: CacheCommand, config: &Config) -> Result<ExitCode> {
     let CacheCommand::Clear { dag } = command;
-    let forgotten = open_here(config).await?.forget_cached_outputs(dag.as_deref()).await?;
+    let forgotten = open(config).await?.clear_cache(dag.as_deref()).await?;
     print(&format!("{forgotten} outputs forgotten"))
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Subcommand;
+use clap::builder::NonEmptyStringValueParser;
 use jobs::Services;
 use pipeline::Dag;
 use platform::config::Config;
@@ -45,9 +46,11 @@ pub(crate) enum DagCommand {
     Diff {
         /// Name of the DAG
         name: String,
-        /// The older version, by the beginning of its name [default: the one before the current]
+        /// The older version: `current`, `previous` or the beginning of its name [default: previous]
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         from: Option<String>,
-        /// The newer version [default: the current one]
+        /// The newer version [default: current]
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         to: Option<String>,
         /// Compare the current version, or FROM, with this file
         #[arg(long, conflicts_with = "to")]
@@ -57,7 +60,8 @@ pub(crate) enum DagCommand {
     Text {
         /// Name of the DAG
         name: String,
-        /// The version, by the beginning of its name [default: the current one]
+        /// The version: `current`, `previous` or the beginning of its name [default: current]
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         version: Option<String>,
     },
     /// List the DAGs that runs were made of or that a server reads

@@ -66,9 +66,6 @@ pub(crate) enum Error {
     /// The folder of DAG files is not there.
     #[error("{0}: there is no such folder; give the folder of DAG files with --dags")]
     NoDagFolder(PathBuf),
-    /// A command that only the state database can answer was to ask a server.
-    #[error("this command does not ask a server yet; leave out --server (`server.url`) and run it where the state is")]
-    NotByServer,
     /// The server of `server.url` is not there.
     #[error(
         "the server {server} does not answer: {reason}; check that it runs and that `server.url` (--server) names it"

@@ -4,15 +4,14 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use pipeline::History;
+use pipeline::api::{RemovableView, RemovedView};
 use pipeline::clock::Timestamp;
 use pipeline::dag::parse_duration;
-use pipeline::history::{Keep, Removed};
+use pipeline::history::Keep;
 use platform::config::Config;
 
-use crate::backend::open_here;
+use crate::backend::open;
 use crate::error::Result;
-use crate::registry::logs;
 use crate::runs::print;
 
 const CLEAN_NOTES: &str = "A run stays while a task still waits for it, while a run that it started stays, and while an \
@@ -37,15 +36,16 @@ pub(crate) enum HistoryCommand {
 /// Does what the command says.
 pub(crate) async fn run(command: HistoryCommand, config: &Config) -> Result<ExitCode> {
     let HistoryCommand::Clean { older_than, dry_run } = command;
-    let history = History::new(open_here(config).await?, logs(config)?, &config.home);
-    let keep = Keep { runs: Some(older_than), logs: None };
+    let ended_before = Timestamp::now().minus(older_than);
+    let backend = open(config).await?;
     if dry_run {
-        let Removed { runs, task_instances, attempts, .. } = history.preview(keep, Timestamp::now()).await?;
+        let RemovableView { runs, task_instances, attempts } = backend.removable(ended_before).await?;
         return print(&format!(
             "would remove {runs} runs with {task_instances} task instances and {attempts} attempts"
         ));
     }
-    let Removed { runs, task_instances, attempts, dag_versions, .. } = history.clean(keep, Timestamp::now()).await?;
+    let removed = backend.clean_history(ended_before).await?;
+    let RemovedView { runs, task_instances, attempts, dag_versions, .. } = removed;
     print(&format!(
         "removed {runs} runs with {task_instances} task instances and {attempts} attempts, and {dag_versions} versions \
          of dags"

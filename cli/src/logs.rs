@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use pipeline::RunId;
-use pipeline::logs::{LogReader, RunLine, Wanted};
+use pipeline::logs::{RunLine, Wanted};
 use platform::config::Config;
 
-use crate::backend::open_here;
+use crate::backend::open;
 use crate::error::{Error, Result};
-use crate::registry::logs;
 
 #[derive(Debug, Args)]
 pub(crate) struct LogsArgs {
@@ -34,12 +33,11 @@ pub(crate) struct LogsArgs {
 
 /// Prints the lines.
 pub(crate) async fn run(args: LogsArgs, config: &Config) -> Result<ExitCode> {
-    let store = open_here(config).await?;
     let LogsArgs { run, task, map_index, attempt, follow, json } = args;
     let wanted = Wanted { run, task, map_index, attempt, follow };
-    let mut reader = LogReader::open(&store, &logs(config)?, wanted).await?;
+    let mut lines = open(config).await?.logs(wanted).await?;
     let written = Error::write("stdout");
-    while let Some(line) = reader.next().await? {
+    while let Some(line) = lines.next().await? {
         let text = if json { serde_json::to_string(&line).unwrap_or_default() } else { shown(&line) };
         if let Err(error) = writeln!(stdout(), "{text}") {
             return Err(written(error));

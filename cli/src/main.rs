@@ -58,7 +58,7 @@ fn execute(args: Args) -> Result<ExitCode> {
         return config::sample();
     }
     let configuration = args.configuration()?;
-    progress::start_logging(&configuration.log.level)?;
+    progress::start_logging(&configuration.log.level, registry::known_secrets(&configuration))?;
     if let Command::Train(options) = args.command {
         return train::run(options, &configuration);
     }

@@ -1,12 +1,14 @@
 //! What a person sees while a run goes on: a bar a task on a terminal, plain lines elsewhere. Logs go above the bars.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use pipeline::{RunEvent, RunId, TaskProgress, TaskState};
+use pipeline::{KnownSecrets, Masker, RunEvent, RunId, TaskProgress, TaskState};
+use serde_json::Value;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -14,9 +16,9 @@ use crate::error::Result;
 
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Starts logging so that a line never breaks a progress bar.
-pub(crate) fn start_logging(level: &str) -> Result<()> {
-    Ok(platform::telemetry::init_to(level, None, || AboveBars)?)
+/// Starts logging so that a line never breaks a progress bar and shows no secret.
+pub(crate) fn start_logging(level: &str, secrets: KnownSecrets) -> Result<()> {
+    Ok(platform::telemetry::init_to(level, None, move || AboveBars(secrets.masker()))?)
 }
 
 /// Shows the events of a run until it ends.
@@ -126,14 +128,42 @@ fn place(task: &str, map_index: Option<u32>) -> String {
     map_index.map_or_else(|| task.to_owned(), |index| format!("{task}[{index}]"))
 }
 
-struct AboveBars;
+struct AboveBars(Masker);
 
 impl Write for AboveBars {
+    /// Takes a whole line.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        BARS.suspend(|| io::stderr().write(bytes))
+        let text = String::from_utf8_lossy(bytes);
+        match masked(&self.0, &text) {
+            Some(masked) => BARS.suspend(|| io::stderr().write_all(masked.as_bytes())).map(|()| bytes.len()),
+            None => BARS.suspend(|| io::stderr().write(bytes)),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+/// A line of the log without secrets; nothing when it holds none. One of JSON stays JSON, though a secret is a number.
+fn masked(masker: &Masker, line: &str) -> Option<String> {
+    let Cow::Owned(masked) = masker.mask(line) else { return None };
+    match serde_json::from_str::<Value>(line) {
+        Ok(fields) => Some(format!("{}\n", masker.mask_value(fields))),
+        Err(_) => Some(masked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_log_show_no_secret_and_stay_json() {
+        let masker = Masker::new(["hunter2".to_owned(), "4711".to_owned()]);
+        assert_eq!(masked(&masker, "INFO nothing"), None);
+        assert_eq!(masked(&masker, "WARN pin 4711 of hunter2\n").as_deref(), Some("WARN pin *** of ***\n"));
+        let line = "{\"message\":\"of hunter2\",\"pin\":4711}\n";
+        assert_eq!(masked(&masker, line).as_deref(), Some("{\"message\":\"of ***\",\"pin\":\"***\"}\n"));
     }
 }

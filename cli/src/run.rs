@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use crate::args::name_and_value;
 use crate::error::{Error, Result};
-use crate::registry::{logs, registry, secrets};
+use crate::registry::{known_secrets, logs, registry, secrets};
 use crate::runs::{self, RunCommand};
 use crate::signals::Signals;
 use crate::{progress, summary};
@@ -80,6 +80,7 @@ async fn runner(config: &Config, registry: JobRegistry, dags: Option<PathBuf>) -
         lease: Duration::from_secs(config.run.lease_seconds),
         exclusive,
         secrets: secrets(config),
+        known_secrets: known_secrets(config),
         dags,
         logs: Some(logs(config)?),
         ..RunnerOptions::new(&config.home)

@@ -26,7 +26,7 @@ use crate::args::name_and_value;
 use crate::backend::open_store;
 use crate::error::{Error, Result};
 use crate::history::kept;
-use crate::registry::{logs, registry, secrets};
+use crate::registry::{known_secrets, logs, registry, secrets};
 use crate::signals::Signals;
 
 /// How often the folder of DAG files is looked at.
@@ -117,7 +117,8 @@ impl OfferArgs {
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
-    let answering = answering(role.store.clone(), role.logs.clone(), args.listen, stopped.clone()).await?;
+    let answering =
+        answering(role.store.clone(), role.history(), role.logs.clone(), args.listen, stopped.clone()).await?;
     let scheduling = role.scheduling(args.dags, stopped)?;
     let worked = role.work(Vec::new()).await;
     stop.send_replace(true);
@@ -129,7 +130,9 @@ pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode>
 pub(crate) async fn api(args: ApiArgs, config: Config) -> Result<ExitCode> {
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);
-    let answering = answering(open_store(&config).await?, logs(&config)?, args.listen, stopped).await?;
+    let (store, logs) = (open_store(&config).await?, logs(&config)?);
+    let history = History::new(store.clone(), logs.clone(), &config.home);
+    let answering = answering(store, history, logs, args.listen, stopped).await?;
     signals.next().await;
     stop.send_replace(true);
     let _ = answering.await;
@@ -153,7 +156,9 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<ExitCode>
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
     let answering = match args.listen {
-        Some(address) => Some(answering(role.store.clone(), role.logs.clone(), address, stopped).await?),
+        Some(address) => {
+            Some(answering(role.store.clone(), role.history(), role.logs.clone(), address, stopped).await?)
+        }
         None => None,
     };
     let worked = role.work(args.queue).await;
@@ -191,9 +196,14 @@ impl Role {
             exclusive: false,
             offer,
             secrets: secrets(&config),
+            known_secrets: known_secrets(&config),
             ..RunnerOptions::new(&config.home)
         };
         Ok(Self { store, registry, options, logs, keep: kept(&config), receivers: receivers(&config) })
+    }
+
+    fn history(&self) -> History {
+        History::new(self.store.clone(), self.logs.clone(), &self.options.home)
     }
 
     /// Reads the DAG files and keeps scheduling until `stopped`.
@@ -206,7 +216,7 @@ impl Role {
         info!(dags = %dags.display(), "scheduling");
         let alerts = Alerts::new(store.clone(), registry.clone(), &self.options);
         let streams = Streams::new(store.clone(), self.options.poll);
-        let history = History::new(store.clone(), self.logs.clone(), &self.options.home);
+        let history = self.history();
         let keep = self.keep;
         let telemetry = Telemetry::new(store.clone(), registry.clone(), &self.options, self.receivers.clone());
         Ok(tokio::spawn(async move {
@@ -257,6 +267,7 @@ fn receivers(config: &Config) -> Vec<Receiver> {
 /// Answers HTTP requests until `stopped`.
 async fn answering(
     store: Store,
+    history: History,
     place: Logs,
     address: SocketAddr,
     mut stopped: watch::Receiver<bool>,
@@ -267,7 +278,7 @@ async fn answering(
     let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
     let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
     info!(url = %format!("http://{bound}"), "answering");
-    let router = pipeline::api::router_until(store, stopped.clone()).layer(Extension(place));
+    let router = pipeline::api::router_until(store, stopped.clone()).layer(Extension(place)).layer(Extension(history));
     let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {

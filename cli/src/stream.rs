@@ -3,10 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use pipeline::clock::Timestamp;
 use platform::config::Config;
 
-use crate::backend::open_here;
+use crate::backend::open;
 use crate::error::Result;
 use crate::runs::print;
 
@@ -19,12 +18,11 @@ pub(crate) enum StreamCommand {
 /// Does what the command says.
 pub(crate) async fn run(command: StreamCommand, config: &Config) -> Result<ExitCode> {
     let StreamCommand::List = command;
-    let streams = open_here(config).await?.streams().await?;
+    let streams = open(config).await?.streams().await?;
     let width = streams.iter().map(|stream| stream.dag.len()).max().unwrap_or(0).max("DAG".len());
     print(&format!("{:width$}  {:>8}  {:>9}  {:>8}  {:>9}  ERROR", "DAG", "WAITING", "IN FLIGHT", "BATCHES", "LAG"))?;
-    let now = Timestamp::now();
     for stream in streams {
-        let lag = format!("{:.1} s", stream.lag(now).as_secs_f64());
+        let lag = format!("{:.1} s", stream.lag_seconds);
         let error = stream.error.as_deref().unwrap_or_default();
         print(&format!(
             "{:width$}  {:8}  {:9}  {:8}  {lag:>9}  {error}",

@@ -1,18 +1,9 @@
 //! What jobs write to the log of their attempt.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use pipeline::logs::Masking;
+use pipeline::Masker;
 pub use pipeline::logs::{AttemptLog, Stream};
-
-use crate::mask::Masker;
-
-impl Masking for Masker {
-    fn mask<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        Self::mask(self, text)
-    }
-}
 
 /// A log behind a masker.
 #[derive(Clone)]

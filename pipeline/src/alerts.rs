@@ -14,7 +14,8 @@ use crate::clock::Timestamp;
 use crate::dag::AlertTarget;
 use crate::error::{Error, Result};
 use crate::job::{Cancel, JobContext, JobRegistry, ProgressSink};
-use crate::logs::TracingLog;
+use crate::logs::{MaskedLog, TracingLog};
+use crate::mask::KnownSecrets;
 use crate::runner::{RunnerOptions, Secrets};
 use crate::state::{DueAlert, Store, Told};
 use crate::telemetry::trace;
@@ -34,6 +35,7 @@ pub struct Alerts {
     store: Store,
     registry: JobRegistry,
     secrets: Secrets,
+    known_secrets: KnownSecrets,
     home: PathBuf,
     poll: Duration,
 }
@@ -41,7 +43,8 @@ pub struct Alerts {
 impl Alerts {
     /// Tells alerts with the jobs `http` and `command` of a registry.
     pub fn new(store: Store, registry: JobRegistry, options: &RunnerOptions) -> Self {
-        Self { store, registry, secrets: options.secrets.clone(), home: options.home.clone(), poll: options.poll }
+        let RunnerOptions { secrets, known_secrets, home, poll, .. } = options.clone();
+        Self { store, registry, secrets, known_secrets, home, poll }
     }
 
     /// Tells what is due until `stop` is set. A database that fails now may do better later: it goes on.
@@ -108,7 +111,9 @@ impl Alerts {
         let Some(entry) = plan.dag.alerts.get(alert.entry) else {
             return Ok(Err(format!("the dag has no alert {}", alert.entry)));
         };
-        let scope = match plan.scope.with_secrets(&entry.secret_uses, &|name| self.secrets.get(name)) {
+        let secrets = self.secrets.of(&entry.secret_uses);
+        let masker = self.known_secrets.learn(secrets.values().cloned());
+        let scope = match plan.scope.with_secrets(&entry.secret_uses, &|name| secrets.get(name).cloned()) {
             Ok(scope) => scope,
             Err(error) => return Ok(Err(error)),
         };
@@ -121,7 +126,7 @@ impl Alerts {
         };
         let mut with = match template::render(&with, &scope) {
             Ok(with) => with,
-            Err(error) => return Ok(Err(error)),
+            Err(error) => return Ok(Err(masker.mask(&error).into_owned())),
         };
         // Added after the rendering: what an error says is no template.
         match &entry.target {
@@ -142,14 +147,16 @@ impl Alerts {
             cancel,
             progress: ProgressSink::default(),
             work_dir,
-            log: Arc::new(TracingLog),
+            log: Arc::new(MaskedLog { log: Arc::new(TracingLog), masker: masker.clone() }),
+            masker: masker.clone(),
         };
         let job = Arc::clone(&job);
         let told = tokio::time::timeout(PATIENCE, job.run(context, with)).await;
         drop(stop);
         Ok(match told {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.message),
+            // It is kept in the state.
+            Ok(Err(error)) => Err(masker.mask(&error.message).into_owned()),
             Err(_) => Err(format!("not told within {PATIENCE:?}")),
         })
     }

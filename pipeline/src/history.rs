@@ -72,18 +72,10 @@ impl History {
     /// When the database or the store of the logs fails. What was removed stays removed, and the rest is removed by the
     /// next call.
     pub async fn clean(&self, keep: Keep, now: Timestamp) -> Result<Removed> {
-        let mut removed = Removed::default();
-        if let Some(before) = keep.runs.map(|time| now.minus(time)) {
-            loop {
-                let some = self.store.remove_runs(before, AT_ONCE).await?;
-                removed = removed.and(some);
-                if some.runs == 0 {
-                    break;
-                }
-                tokio::time::sleep(TURN).await;
-            }
-            removed.dag_versions = self.store.remove_unused(before).await?;
-        }
+        let mut removed = match keep.runs {
+            Some(time) => self.remove_runs(now.minus(time)).await?,
+            None => Removed::default(),
+        };
         if let Some(before) = keep.logs.map(|time| now.minus(time)) {
             loop {
                 let some = self.store.remove_logs(before, AT_ONCE).await?;
@@ -98,12 +90,57 @@ impl History {
         Ok(removed)
     }
 
+    /// Removes all runs that ended before a moment and that nothing needs any more.
+    ///
+    /// # Errors
+    /// As [`History::clean`].
+    pub async fn clean_before(&self, before: Timestamp) -> Result<Removed> {
+        let removed = self.remove_runs(before).await?;
+        self.remove_files().await?;
+        Ok(removed)
+    }
+
+    /// Removes at most so many of the runs that [`History::clean_before`] removes, for callers that cannot wait long. Also
+    /// says whether to call again.
+    ///
+    /// # Errors
+    /// As [`History::clean`].
+    pub async fn clean_some(&self, before: Timestamp, most: u32) -> Result<(Removed, bool)> {
+        let mut removed = self.store.remove_runs(before, most).await?;
+        // Runs whose children are gone now may be next.
+        let more = removed.runs > 0;
+        if !more {
+            removed.dag_versions = self.store.remove_unused(before).await?;
+        }
+        self.remove_files().await?;
+        Ok((removed, more))
+    }
+
+    /// What [`History::clean_before`] would remove.
+    pub async fn removable(&self, before: Timestamp) -> Result<Removed> {
+        self.store.removable(before).await
+    }
+
     /// What [`History::clean`] would remove of runs.
     pub async fn preview(&self, keep: Keep, now: Timestamp) -> Result<Removed> {
         match keep.runs {
             Some(time) => self.store.removable(now.minus(time)).await,
             None => Ok(Removed::default()),
         }
+    }
+
+    async fn remove_runs(&self, before: Timestamp) -> Result<Removed> {
+        let mut removed = Removed::default();
+        loop {
+            let some = self.store.remove_runs(before, AT_ONCE).await?;
+            removed = removed.and(some);
+            if some.runs == 0 {
+                break;
+            }
+            tokio::time::sleep(TURN).await;
+        }
+        removed.dag_versions = self.store.remove_unused(before).await?;
+        Ok(removed)
     }
 
     /// Removes logs and work folders of runs that are gone, also of those that another process had no time for.

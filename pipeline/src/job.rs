@@ -14,6 +14,7 @@ use crate::dag::{Collector, Dag, Params, Task, hint};
 use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::logs::AttemptLog;
+use crate::mask::Masker;
 use crate::runner::check_run_dag;
 use crate::template::{self, Scope};
 
@@ -65,6 +66,10 @@ pub struct JobContext {
     pub work_dir: PathBuf,
     /// Takes the lines that the attempt writes.
     pub log: Arc<dyn AttemptLog>,
+    /// Hides the secrets that the attempt was given, and those that are known otherwise. Errors, logs and progress pass it
+    /// anyway, and so does the output, which hides those that the attempt was given; a job that shortens a text masks it
+    /// first, so that no part of a secret is left at the cut.
+    pub masker: Masker,
 }
 
 /// Tells an attempt to stop: on Ctrl-C, on a time-out, or when another process took it over.

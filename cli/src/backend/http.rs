@@ -68,7 +68,7 @@ impl Http {
         self.send(Method::POST, path, &[], None).await.map(drop)
     }
 
-    /// Begins to read a stream of events; they may take as long as they want.
+    /// Begins to read a stream of events or lines; they may take as long as they want.
     pub(super) async fn stream(&self, path: &[&str], query: Query<'_>, headers: header::HeaderMap) -> Result<Response> {
         let request = self.client.get(self.url(path, query)).headers(headers);
         let answer = request.send().await.map_err(|error| self.unreachable(error))?;
@@ -78,6 +78,11 @@ impl Http {
     /// An error for an answer that this program does not understand.
     pub(super) fn not_understood(&self, what: impl Into<String>) -> Error {
         Error::NoSafariServer { server: self.server.clone(), what: what.into() }
+    }
+
+    /// An error for an answer that ended in the middle.
+    pub(super) fn broken_off(&self) -> Error {
+        Error::ServerUnreachable { server: self.server.clone(), reason: "its answer broke off".to_owned() }
     }
 
     async fn send(&self, method: Method, path: &[&str], query: Query<'_>, body: Option<Vec<u8>>) -> Result<Response> {

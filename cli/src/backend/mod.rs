@@ -2,20 +2,26 @@
 
 mod events;
 mod http;
+mod lines;
 mod local;
 mod remote;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use pipeline::api::{AssetUpdateView, BackfillView, DagView, RunChangeView, RunView, RunWithTasks};
+use pipeline::RunId;
+use pipeline::api::{
+    AssetUpdateView, BackfillView, DagVersionView, DagVersionWithText, DagView, RemovableView, RemovedView,
+    RunChangeView, RunView, RunWithTasks, StreamView,
+};
+use pipeline::clock::Timestamp;
 use pipeline::ids::BackfillId;
-use pipeline::state::{Again, BackfillFilter, ChangeFilter, Rerun, RunFilter};
-use pipeline::{RunId, Store};
+use pipeline::logs::{RunLine, Wanted};
+use pipeline::state::{Again, BackfillFilter, ChangeFilter, Rerun, RunFilter, Version};
 use platform::config::Config;
 
 pub(crate) use local::open_store;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A range of the past that a DAG is to be run over.
 pub(crate) struct Range {
@@ -25,7 +31,8 @@ pub(crate) struct Range {
     pub(crate) max_active: u32,
 }
 
-/// What commands ask for. Lists are the newest first, but for DAGs, which are by name. Parameters are texts.
+/// What commands ask for. Lists are the newest first, but for DAGs and continuous DAGs, which are by name. Parameters are
+/// texts.
 #[async_trait]
 pub(crate) trait Backend: Send + Sync {
     async fn runs(&self, filter: &RunFilter, most: u32) -> Result<Vec<RunView>>;
@@ -35,11 +42,22 @@ pub(crate) trait Backend: Send + Sync {
     async fn reopen(&self, run: RunId, again: Again) -> Result<()>;
     async fn dags(&self) -> Result<Vec<DagView>>;
     async fn pause(&self, dag: &str, paused: bool) -> Result<()>;
+    async fn dag_versions(&self, dag: &str) -> Result<Vec<DagVersionView>>;
+    async fn dag_version(&self, dag: &str, version: &Version) -> Result<DagVersionWithText>;
     async fn backfill(&self, dag: &str, range: &Range, params: &[(String, String)]) -> Result<BackfillId>;
     async fn backfills(&self, filter: &BackfillFilter, most: u32) -> Result<Vec<BackfillView>>;
     async fn cancel_backfill(&self, backfill: BackfillId) -> Result<BackfillView>;
     async fn asset_updates(&self, asset: Option<&str>, most: u32) -> Result<Vec<AssetUpdateView>>;
     async fn update_asset(&self, asset: &str) -> Result<()>;
+    async fn streams(&self) -> Result<Vec<StreamView>>;
+    /// Forgets outputs that tasks with `cache` would take; gives how many there were.
+    async fn clear_cache(&self, dag: Option<&str>) -> Result<u64>;
+    /// What [`Backend::clean_history`] would remove.
+    async fn removable(&self, ended_before: Timestamp) -> Result<RemovableView>;
+    /// Removes all runs that ended before a moment and that nothing needs any more.
+    async fn clean_history(&self, ended_before: Timestamp) -> Result<RemovedView>;
+    /// Lines of the logs of a run.
+    async fn logs(&self, wanted: Wanted) -> Result<Box<dyn Lines>>;
     /// Changes of runs from now on.
     async fn follow(&self, filter: ChangeFilter) -> Result<Box<dyn Changes>>;
 }
@@ -50,12 +68,11 @@ pub(crate) trait Changes: Send {
     async fn next(&mut self) -> Result<RunChangeView>;
 }
 
-/// The state database, for a command that cannot ask a server: one that is named would be passed over in silence.
-pub(crate) async fn open_here(config: &Config) -> Result<Store> {
-    if config.server.url.is_empty() {
-        return open_store(config).await;
-    }
-    Err(Error::NotByServer)
+/// Lines of logs in their order.
+#[async_trait]
+pub(crate) trait Lines: Send {
+    /// The next line; none at the end.
+    async fn next(&mut self) -> Result<Option<RunLine>>;
 }
 
 /// The server of the configuration if one is named, else the state database.

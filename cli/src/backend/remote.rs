@@ -5,20 +5,26 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use pipeline::RunId;
 use pipeline::api::{
-    AssetUpdateView, AssetUpdates, BackfillView, Backfills, DagView, Dags, NewAssetUpdate, NewRange, NewRun, RunView,
-    RunWithTasks, Runs,
+    AssetUpdateView, AssetUpdates, BackfillView, Backfills, DagVersionView, DagVersionWithText, DagVersions, DagView,
+    Dags, Forgotten, NewAssetUpdate, NewRange, NewRun, RemovableView, RemovedView, RunView, RunWithTasks, Runs,
+    StreamView, Streams,
 };
-use pipeline::ids::BackfillId;
-use pipeline::state::{Again, BackfillFilter, ChangeFilter, RunFilter};
+use pipeline::clock::Timestamp;
+use pipeline::ids::{BackfillId, DagVersionId};
+use pipeline::logs::Wanted;
+use pipeline::state::{Again, BackfillFilter, ChangeFilter, RunFilter, Version};
 use serde_json::{Map, Value};
 
 use super::events::Events;
 use super::http::Http;
-use super::{Backend, Changes, Range};
+use super::lines::RemoteLines;
+use super::{Backend, Changes, Lines, Range};
 use crate::error::Result;
 
 /// Things that a server gives on one page at most.
 const PAGE: u32 = 1000;
+/// Runs that a server removes in one call: it answers in time although their logs are in a slow store.
+const REMOVED_AT_ONCE: u32 = 50;
 
 pub(super) struct Remote(Http);
 
@@ -97,6 +103,24 @@ impl Backend for Remote {
         self.0.tell(&["dags", dag, if paused { "pause" } else { "resume" }]).await
     }
 
+    async fn dag_versions(&self, dag: &str) -> Result<Vec<DagVersionView>> {
+        let (mut versions, mut before) = (Vec::new(), None);
+        loop {
+            let before_text = before.map(|before: DagVersionId| before.to_string());
+            let query = [("limit", Some(PAGE.to_string())), ("before", before_text)];
+            let page: DagVersions = self.0.get(&["dags", dag, "versions"], &query).await?;
+            versions.extend(page.versions);
+            before = page.next;
+            if before.is_none() {
+                return Ok(versions);
+            }
+        }
+    }
+
+    async fn dag_version(&self, dag: &str, version: &Version) -> Result<DagVersionWithText> {
+        self.0.get(&["dags", dag, "versions", &version.to_string()], &[]).await
+    }
+
     async fn backfill(&self, dag: &str, range: &Range, params: &[(String, String)]) -> Result<BackfillId> {
         let new = NewRange {
             from: range.start.into(),
@@ -153,6 +177,44 @@ impl Backend for Remote {
     async fn update_asset(&self, asset: &str) -> Result<()> {
         let new = NewAssetUpdate { asset: asset.to_owned() };
         self.0.post_json::<AssetUpdateView>(&["asset-updates"], &new).await.map(drop)
+    }
+
+    async fn streams(&self) -> Result<Vec<StreamView>> {
+        let (mut streams, mut after) = (Vec::new(), None);
+        loop {
+            let query = [("limit", Some(PAGE.to_string())), ("after", after)];
+            let page: Streams = self.0.get(&["streams"], &query).await?;
+            streams.extend(page.streams);
+            after = page.next;
+            if after.is_none() {
+                return Ok(streams);
+            }
+        }
+    }
+
+    async fn clear_cache(&self, dag: Option<&str>) -> Result<u64> {
+        let query = [("dag", dag.map(str::to_owned))];
+        let forgotten: Forgotten = self.0.post(&["cache", "clear"], &query).await?;
+        Ok(forgotten.outputs)
+    }
+
+    async fn removable(&self, ended_before: Timestamp) -> Result<RemovableView> {
+        self.0.get(&["history", "removable"], &[("ended_before", Some(ended_before.to_string()))]).await
+    }
+
+    async fn clean_history(&self, ended_before: Timestamp) -> Result<RemovedView> {
+        let query = [("ended_before", Some(ended_before.to_string())), ("limit", Some(REMOVED_AT_ONCE.to_string()))];
+        let mut removed = RemovedView::default();
+        loop {
+            removed = removed.and(self.0.post(&["history", "clean"], &query).await?);
+            if !removed.more {
+                return Ok(removed);
+            }
+        }
+    }
+
+    async fn logs(&self, wanted: Wanted) -> Result<Box<dyn Lines>> {
+        Ok(Box::new(RemoteLines::open(self.0.clone(), wanted).await?))
     }
 
     async fn follow(&self, filter: ChangeFilter) -> Result<Box<dyn Changes>> {

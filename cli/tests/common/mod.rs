@@ -1,4 +1,6 @@
 //! The program as an operator starts it.
+// Not every test needs all of it.
+#![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

@@ -130,7 +130,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::log::AttemptLog;
-    use crate::mask::Masker;
+    use pipeline::Masker;
     use std::sync::{Arc, Mutex};
 
     #[derive(Debug, Default)]

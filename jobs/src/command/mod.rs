@@ -16,13 +16,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pipeline::{Job, JobContext, JobError, JobOutput};
+use pipeline::{Job, JobContext, JobError, JobOutput, Masker};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
 
 use crate::log::{MaskedLog, Stream};
-use crate::mask::Masker;
 use crate::text;
 use crate::with::Templates;
 
@@ -44,14 +43,14 @@ impl CommandJob {
         Self { masker }
     }
 
-    async fn attempt(&self, context: &JobContext, with: &Value) -> Result<JobOutput, JobError> {
+    async fn attempt(&self, context: &JobContext, with: &Value, masker: &Masker) -> Result<JobOutput, JobError> {
         let settings = Settings::read(with, Templates::Rendered).map_err(JobError::permanent)?;
         if context.cancel.is_cancelled() {
             return Err(JobError::interrupted());
         }
         let file = OutputFile::create(&context.work_dir)?;
         let mut group = self.start(context, &settings, &file)?;
-        let log = MaskedLog { log: Arc::clone(&context.log), masker: self.masker.clone() };
+        let log = MaskedLog { log: Arc::clone(&context.log), masker: masker.clone() };
         let mut stdout = Capture::new(Stream::Stdout, &log);
         let mut stderr = Capture::new(Stream::Stderr, &log);
         let pipes = group.take_pipes();
@@ -114,8 +113,9 @@ impl Job for CommandJob {
     }
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
-        let result = self.attempt(&context, &with).await;
-        self.masker.mask_result(result)
+        let masker = self.masker.join(&context.masker);
+        let result = self.attempt(&context, &with, &masker).await;
+        masker.mask_result(result)
     }
 }
 

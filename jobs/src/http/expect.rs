@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use pipeline::Masker;
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -32,8 +33,8 @@ impl Expect {
         self.statuses.iter().any(|range| range.contains(&status.as_u16()))
     }
 
-    /// Says which value is not as expected.
-    pub(crate) fn unmet(&self, answer: &Answer) -> Option<String> {
+    /// Says which value is not as expected, without secrets: a value is masked before it is cut.
+    pub(crate) fn unmet(&self, answer: &Answer, masker: &Masker) -> Option<String> {
         if self.json.is_empty() {
             return None;
         }
@@ -46,8 +47,8 @@ impl Expect {
             None => Some(format!("there is nothing at `{pointer}`")),
             Some(found) if are_equal(found, wanted) => None,
             Some(found) => {
-                let (found, wanted) = (found.to_string(), wanted.to_string());
-                Some(format!("`{pointer}` is {}, not {}", text::head(&found, SHOWN), text::head(&wanted, SHOWN)))
+                let shown = |value: &Value| text::head(&masker.mask(&value.to_string()), SHOWN).to_owned();
+                Some(format!("`{pointer}` is {}, not {}", shown(found), shown(wanted)))
             }
         })
     }

@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use pipeline::job::MAX_OUTPUT_BYTES;
-use pipeline::{Job, JobContext, JobError, JobOutput};
+use pipeline::{Job, JobContext, JobError, JobOutput, Masker};
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use serde_json::Value;
 
 use crate::log::MaskedLog;
-use crate::mask::Masker;
 use crate::text;
 use crate::with::Templates;
 
@@ -40,7 +39,7 @@ impl HttpJob {
         Self { caller: Caller::default(), masker }
     }
 
-    async fn attempt(&self, context: &JobContext, with: &Value) -> Result<JobOutput, JobError> {
+    async fn attempt(&self, context: &JobContext, with: &Value, masker: &Masker) -> Result<JobOutput, JobError> {
         let settings = Settings::read(with, Templates::Rendered).map_err(JobError::permanent)?;
         let request = settings.request(context).map_err(JobError::permanent)?;
         let name = format!("{} {}", request.method, shown(&request.url));
@@ -52,11 +51,11 @@ impl HttpJob {
             Err(Failure::Refused(reason)) => return Err(JobError::permanent(format!("{name}: {reason}"))),
         };
         let summary = format!("{name}: {} in {}", answer.status, text::duration(began.elapsed()));
-        MaskedLog { log: Arc::clone(&context.log), masker: self.masker.clone() }.note(&summary);
+        MaskedLog { log: Arc::clone(&context.log), masker: masker.clone() }.note(&summary);
         if !settings.expect.accepts(answer.status) {
-            return Err(unexpected(&name, &answer));
+            return Err(unexpected(&name, &answer, masker));
         }
-        if let Some(unmet) = settings.expect.unmet(&answer) {
+        if let Some(unmet) = settings.expect.unmet(&answer, masker) {
             return Err(JobError::transient(format!("{name} answered {}, but {unmet}", answer.status)));
         }
         let value =
@@ -76,14 +75,15 @@ impl Job for HttpJob {
     }
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
-        let result = self.attempt(&context, &with).await;
-        self.masker.mask_result(result)
+        let masker = self.masker.join(&context.masker);
+        let result = self.attempt(&context, &with, &masker).await;
+        masker.mask_result(result)
     }
 }
 
 /// An answer whose status is not among those expected.
-fn unexpected(name: &str, answer: &Answer) -> JobError {
-    let words = answer.words();
+fn unexpected(name: &str, answer: &Answer, masker: &Masker) -> JobError {
+    let words = answer.words(masker);
     let words = if words.is_empty() { words } else { format!(": {words}") };
     let message = format!("{name} answered {}{words}", answer.status);
     if !may_pass(answer.status) {

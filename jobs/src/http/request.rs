@@ -1,5 +1,6 @@
 //! One request and its answer.
 
+use pipeline::Masker;
 use reqwest::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
@@ -80,10 +81,12 @@ impl Answer {
         }
     }
 
-    /// The beginning of the body as one line, for a message.
-    pub(crate) fn words(&self) -> String {
-        let beginning = &self.body[..self.body.len().min(4 * WORDS)];
-        let line = text::one_line(&String::from_utf8_lossy(beginning));
+    /// The beginning of the body as one line, for a message. It may repeat what was sent, and no part of a secret is to
+    /// stay at a cut.
+    pub(crate) fn words(&self, masker: &Masker) -> String {
+        let body = String::from_utf8_lossy(&self.body);
+        let masked = masker.mask(&body);
+        let line = text::one_line(text::head(&masked, 4 * WORDS));
         text::head(&line, WORDS).to_owned()
     }
 }

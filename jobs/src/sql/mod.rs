@@ -7,11 +7,10 @@ mod settings;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pipeline::{Job, JobContext, JobError, JobOutput};
+use pipeline::{Job, JobContext, JobError, JobOutput, Masker};
 use serde_json::{Value, json};
 
 use crate::Services;
-use crate::mask::Masker;
 use crate::text;
 use crate::with::Templates;
 
@@ -113,7 +112,7 @@ impl Job for SqlJob {
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
         let result = self.attempt(&context, &with).await;
-        self.masker.mask_result(result)
+        self.masker.join(&context.masker).mask_result(result)
     }
 }
 
@@ -129,7 +128,7 @@ impl Job for WaitForSqlJob {
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
         let result = self.attempt(&context, &with).await;
-        self.masker.mask_result(result)
+        self.masker.join(&context.masker).mask_result(result)
     }
 }
 

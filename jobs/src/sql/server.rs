@@ -1,9 +1,9 @@
 //! Statements for PostgreSQL and SQLite. A connection is made for each attempt: they are far apart.
 
 use serde_json::{Map, Number, Value};
-use sqlx::any::{AnyArguments, AnyRow, AnyTypeInfoKind};
+use sqlx::any::{AnyArguments, AnyConnectOptions, AnyRow, AnyTypeInfoKind};
 use sqlx::query::Query;
-use sqlx::{Any, AnyConnection, AssertSqlSafe, Column as _, Connection as _, Database, Row as _};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Column as _, ConnectOptions as _, Connection as _, Database, Row as _};
 use url::Url;
 
 use super::settings::Settings;
@@ -12,7 +12,10 @@ use super::{Answer, Failure};
 /// Runs the statement. Rows of PostgreSQL come as JSON made by the server, so that every type has a text.
 pub(super) async fn ask(url: &Url, settings: &Settings) -> Result<Answer, Failure> {
     sqlx::any::install_default_drivers();
-    let mut connection = AnyConnection::connect(url.as_str()).await.map_err(|error| failure(url, &error))?;
+    let failed = |error: sqlx::Error| failure(url, &error);
+    // A statement may hold a secret, and slow ones would be logged.
+    let options = url.as_str().parse::<AnyConnectOptions>().map_err(failed)?.disable_statement_logging();
+    let mut connection = AnyConnection::connect_with(&options).await.map_err(failed)?;
     let answer = statement(url, settings, &mut connection).await;
     // The answer is there; how the connection ends does not matter.
     drop(connection.close().await);

@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pipeline::job::MAX_OUTPUT_BYTES;
-use pipeline::{Job, JobContext, JobError, JobOutput};
+use pipeline::{Job, JobContext, JobError, JobOutput, Masker};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 
 use crate::http::{Answer, Caller, Expect, Failure, Request, read_headers, read_url, shown};
-use crate::mask::Masker;
 use crate::with::{Keys, Templates};
 
 use super::INTERVAL;
@@ -42,7 +41,7 @@ impl WaitForHttpJob {
         Self { caller: Caller::default(), masker }
     }
 
-    async fn attempt(&self, context: &JobContext, with: &Value) -> Result<JobOutput, JobError> {
+    async fn attempt(&self, context: &JobContext, with: &Value, masker: &Masker) -> Result<JobOutput, JobError> {
         let settings = Settings::read(with, Templates::Rendered).map_err(JobError::permanent)?;
         let url = settings.url.ok_or_else(|| JobError::permanent("`http` has no value"))?;
         let name = shown(&url);
@@ -63,7 +62,7 @@ impl WaitForHttpJob {
                 status => not_yet(&format!("it answered {status}")),
             });
         }
-        match settings.expect.unmet(&answer) {
+        match settings.expect.unmet(&answer, masker) {
             Some(unmet) => Err(not_yet(&unmet)),
             None => Ok(found(&name, &answer)),
         }
@@ -81,8 +80,9 @@ impl Job for WaitForHttpJob {
     }
 
     async fn run(&self, context: JobContext, with: Value) -> Result<JobOutput, JobError> {
-        let result = self.attempt(&context, &with).await;
-        self.masker.mask_result(result)
+        let masker = self.masker.join(&context.masker);
+        let result = self.attempt(&context, &with, &masker).await;
+        masker.mask_result(result)
     }
 }
 

@@ -100,6 +100,7 @@ pub fn logged_context(home: &Path, log: Arc<dyn AttemptLog>) -> (watch::Sender<b
         progress: ProgressSink::default(),
         work_dir: home.to_owned(),
         log,
+        masker: Masker::default(),
     };
     (stop, context)
 }

@@ -96,7 +96,7 @@ fn last_event(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
 }
 
 /// Streams end with the server, which waits for all answers.
-async fn ended(mut ending: watch::Receiver<bool>) {
+pub(super) async fn ended(mut ending: watch::Receiver<bool>) {
     if ending.wait_for(|ending| *ending).await.is_err() {
         // Nobody will ever say so.
         std::future::pending::<()>().await;

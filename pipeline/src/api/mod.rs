@@ -1,4 +1,4 @@
-//! The REST API: DAGs, runs, backfills, assets and metrics over HTTP, described by an OpenAPI document at
+//! The REST API: DAGs, runs, logs, backfills, assets, history and metrics over HTTP, described by an OpenAPI document at
 //! `/api/v1/openapi.json`, and changes of runs as a stream of events.
 //!
 //! Errors are problem details (RFC 9457). It asks the store as everybody does and keeps nothing.
@@ -9,11 +9,13 @@ mod cross_site;
 mod dags;
 mod events;
 mod extract;
+mod history;
 mod logs;
 mod metrics;
 mod problem;
 mod runs;
 mod streams;
+mod versions;
 mod views;
 
 use axum::Router;
@@ -35,7 +37,8 @@ use crate::state::Store;
 #[openapi(
     info(
         title = "Safari",
-        description = "Runs of DAGs: list, start, look at, follow, cancel, let go on; backfills; assets."
+        description = "Runs of DAGs: list, start, look at, follow, cancel, let go on; logs; versions of DAGs; backfills; assets; \
+            continuous DAGs; history."
     ),
     paths(
         dags::list,
@@ -43,6 +46,8 @@ use crate::state::Store;
         dags::start,
         dags::pause,
         dags::resume,
+        versions::list,
+        versions::show,
         runs::list,
         runs::show,
         runs::cancel,
@@ -50,6 +55,7 @@ use crate::state::Store;
         runs::instances,
         runs::clear,
         logs::read,
+        logs::read_run,
         backfills::list,
         backfills::show,
         backfills::start,
@@ -58,6 +64,9 @@ use crate::state::Store;
         streams::receive,
         assets::list,
         assets::update,
+        history::removable,
+        history::clean,
+        history::clear_cache,
         events::follow,
         metrics::health,
         metrics::metrics
@@ -81,13 +90,14 @@ impl FromRef<Api> for Store {
     }
 }
 
-/// All routes, on a store. With [`crate::Logs`] as an extension it gives the logs of attempts, too.
+/// All routes, on a store. With [`crate::Logs`] as an extension it gives the logs of attempts, too, and with
+/// [`crate::History`] as one it removes runs.
 pub fn router(store: Store) -> Router {
     let (_, never) = watch::channel(false);
     router_until(store, never)
 }
 
-/// All routes, on a store; streams of events end when `ending` becomes true.
+/// All routes, on a store; streams of events and of lines end when `ending` becomes true.
 pub fn router_until(store: Store, ending: watch::Receiver<bool>) -> Router {
     Router::new()
         .route("/healthz", get(metrics::health))
@@ -98,11 +108,14 @@ pub fn router_until(store: Store, ending: watch::Receiver<bool>) -> Router {
         .route("/api/v1/dags/{name}/runs", post(dags::start))
         .route("/api/v1/dags/{name}/pause", post(dags::pause))
         .route("/api/v1/dags/{name}/resume", post(dags::resume))
+        .route("/api/v1/dags/{name}/versions", get(versions::list))
+        .route("/api/v1/dags/{name}/versions/{version}", get(versions::show))
         .route("/api/v1/dags/{name}/backfills", post(backfills::start))
         .route("/api/v1/runs", get(runs::list))
         .route("/api/v1/runs/{id}", get(runs::show))
         .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
         .route("/api/v1/runs/{id}/resume", post(runs::resume))
+        .route("/api/v1/runs/{id}/logs", get(logs::read_run))
         .route("/api/v1/runs/{id}/tasks/{task}", get(runs::instances))
         .route("/api/v1/runs/{id}/tasks/{task}/clear", post(runs::clear))
         .route("/api/v1/runs/{id}/tasks/{task}/logs", get(logs::read))
@@ -112,6 +125,9 @@ pub fn router_until(store: Store, ending: watch::Receiver<bool>) -> Router {
         .route("/api/v1/webhooks/{name}", post(streams::receive))
         .route("/api/v1/backfills/{id}/cancel", post(backfills::cancel))
         .route("/api/v1/asset-updates", get(assets::list).post(assets::update))
+        .route("/api/v1/history/removable", get(history::removable))
+        .route("/api/v1/history/clean", post(history::clean))
+        .route("/api/v1/cache/clear", post(history::clear_cache))
         .route("/api/v1/events", get(events::follow))
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)

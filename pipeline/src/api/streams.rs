@@ -4,15 +4,16 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
-use super::extract::Path;
+use super::extract::{Limit, Path, Query, next};
 use super::problem::{Problem, Problems};
+use super::views::{StreamView, Streams};
 use crate::clock::Timestamp;
 use crate::dag::StreamSource;
-use crate::state::{Store, StreamRecord};
+use crate::state::Store;
 use crate::stream::notification;
 
 /// Batches of items that may wait in the state; with more, senders are told to come back.
@@ -24,26 +25,17 @@ const FEW_ITEMS: u64 = 10_000;
 /// When a sender who was refused may come back, in seconds.
 const COME_BACK: u32 = 5;
 
-/// All continuous DAGs.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct Streams {
-    streams: Vec<StreamView>,
-}
-
-/// How a continuous DAG stands.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct StreamView {
-    dag: String,
-    /// Items that have come in and are in no batch.
-    waiting: u64,
-    /// Batches that are queued or running.
-    in_flight: u64,
-    /// Batches so far.
-    batches: u64,
-    /// How long the oldest item has been there whose batch has not ended.
-    lag_seconds: f64,
-    /// Why the source could not be read the last time.
-    error: Option<String>,
+/// Which continuous DAGs to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// How many; 100 when not given.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<Limit>,
+    /// Only continuous DAGs behind this name: the `next` of the page before.
+    #[param(pattern = r"^[^\u0000]*$")]
+    after: Option<String>,
 }
 
 /// What became of what was sent.
@@ -53,22 +45,16 @@ pub(super) struct Accepted {
     accepted: u64,
 }
 
-/// Lists continuous DAGs.
+/// Lists continuous DAGs by name.
 #[utoipa::path(
-    get, path = "/api/v1/streams", operation_id = "listStreams",
-    responses((status = 200, description = "All continuous DAGs.", body = Streams), Problems)
+    get, path = "/api/v1/streams", operation_id = "listStreams", params(Page),
+    responses((status = 200, description = "A page of continuous DAGs.", body = Streams), Problems)
 )]
-pub(super) async fn list(State(store): State<Store>) -> Result<Json<Streams>, Problem> {
-    let now = Timestamp::now();
-    let view = |record: StreamRecord| StreamView {
-        lag_seconds: record.lag(now).as_secs_f64(),
-        dag: record.dag,
-        waiting: record.waiting,
-        in_flight: record.in_flight,
-        batches: record.batches,
-        error: record.error,
-    };
-    Ok(Json(Streams { streams: store.streams().await?.into_iter().map(view).collect() }))
+pub(super) async fn list(State(store): State<Store>, Query(page): Query<Page>) -> Result<Json<Streams>, Problem> {
+    let (limit, now) = (Limit::of(page.limit), Timestamp::now());
+    let streams = store.streams_after(limit, page.after.as_deref()).await?;
+    let next = next(&streams, limit, |stream| stream.dag.clone());
+    Ok(Json(Streams { streams: streams.into_iter().map(|stream| StreamView::new(stream, now)).collect(), next }))
 }
 
 /// Takes items for the continuous DAGs that have this webhook as their source: S3 event notifications (also in

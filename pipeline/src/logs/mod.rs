@@ -14,6 +14,7 @@ mod writer;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 pub use key::LogKey;
 pub use line::{LogLine, Stream};
@@ -21,6 +22,8 @@ pub use read::{LogReader, RunLine, Wanted};
 pub use store::{Logs, LogsOptions};
 
 pub(crate) use writer::LogHandle;
+
+use crate::mask::Masker;
 
 /// Takes the lines of one attempt as they come.
 pub trait AttemptLog: fmt::Debug + Send + Sync {
@@ -38,6 +41,19 @@ pub struct TracingLog;
 impl AttemptLog for TracingLog {
     fn line(&self, stream: Stream, text: &str) {
         tracing::info!(%stream, "{text}");
+    }
+}
+
+/// A log behind a masker.
+#[derive(Clone, Debug)]
+pub(crate) struct MaskedLog {
+    pub(crate) log: Arc<dyn AttemptLog>,
+    pub(crate) masker: Masker,
+}
+
+impl AttemptLog for MaskedLog {
+    fn line(&self, stream: Stream, text: &str) {
+        self.log.line(stream, &self.masker.mask(text));
     }
 }
 

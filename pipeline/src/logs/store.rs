@@ -15,6 +15,7 @@ use super::writer::{LogHandle, Writer};
 use super::{Masking, NoSecrets};
 use crate::error::Result;
 use crate::ids::RunId;
+use crate::mask::Masker;
 
 /// How often new lines go to the store.
 const TICK: Duration = Duration::from_secs(1);
@@ -85,12 +86,12 @@ impl Logs {
         &self.0.place
     }
 
-    /// The log of an attempt that begins.
-    pub(crate) fn writer(&self, key: LogKey) -> LogHandle {
+    /// The log of an attempt that begins. What the masker hides is hidden beside what all logs hide.
+    pub(crate) fn writer(&self, key: LogKey, masker: Masker) -> LogHandle {
         if !self.0.begun.swap(true, Ordering::AcqRel) {
             tokio::spawn(serve(Arc::downgrade(&self.0)));
         }
-        LogHandle(Arc::new(Writer::new(key, Arc::clone(&self.0))))
+        LogHandle(Arc::new(Writer::new(key, Arc::clone(&self.0), masker)))
     }
 
     /// Removes all logs of a run; gives how many objects that were.

@@ -15,6 +15,7 @@ use super::key::LogKey;
 use super::line::{LogLine, Stream};
 use super::store::Shared;
 use crate::clock::Timestamp;
+use crate::mask::Masker;
 
 /// A part that has so many bytes is full, and the next begins.
 const FULL_PART: usize = 1 << 20;
@@ -36,6 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 pub(crate) struct Writer {
     key: LogKey,
     shared: Arc<Shared>,
+    masker: Masker,
     buffer: Mutex<Buffer>,
     taken: Condvar,
     upload: tokio::sync::Mutex<Upload>,
@@ -67,12 +69,14 @@ struct Upload {
 }
 
 impl Writer {
-    pub(super) fn new(key: LogKey, shared: Arc<Shared>) -> Self {
-        Self { key, shared, buffer: Mutex::default(), taken: Condvar::new(), upload: tokio::sync::Mutex::default() }
+    pub(super) fn new(key: LogKey, shared: Arc<Shared>, masker: Masker) -> Self {
+        let upload = tokio::sync::Mutex::default();
+        Self { key, shared, masker, buffer: Mutex::default(), taken: Condvar::new(), upload }
     }
 
     fn take_line(self: &Arc<Self>, stream: Stream, level: Option<Level>, text: &str) {
-        let masked = self.shared.options.masking.mask(text);
+        let masked = self.masker.mask(text);
+        let masked = self.shared.options.masking.mask(&masked);
         let kept = &masked[..masked.floor_char_boundary(LONGEST_MESSAGE)];
         let line = LogLine::new(Timestamp::now(), stream, level, kept).text();
         let mut buffer = self.buffer();

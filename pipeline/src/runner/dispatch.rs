@@ -13,6 +13,7 @@ use tracing::Instrument;
 use crate::ids::AttemptId;
 use crate::job::{Job, JobContext, JobError, JobOutput, Retry};
 use crate::logs::LogHandle;
+use crate::mask::Masker;
 
 /// Jobs of the data libraries recurse deeper than the usual 2 MiB; the memory is only reserved.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -23,6 +24,8 @@ pub(super) struct Order {
     pub(super) job: Arc<dyn Job>,
     pub(super) context: JobContext,
     pub(super) with: Value,
+    /// Hides the secrets that stand in `with`.
+    pub(super) given: Masker,
     /// Takes what the attempt writes, if logs are kept.
     pub(super) log: Option<LogHandle>,
     /// Set when nobody waits for the attempt any more.
@@ -63,7 +66,8 @@ impl Dispatcher for LocalDispatcher {
 }
 
 fn run(runtime: &Handle, order: Order) {
-    let Order { attempt, job, context, with, log, mut abandon, done } = order;
+    let Order { attempt, job, context, with, given, log, mut abandon, done } = order;
+    let masker = context.masker.clone();
     // There at every level, so that the log of the attempt gets what the level lets through.
     let make = || {
         tracing::error_span!(
@@ -86,6 +90,7 @@ fn run(runtime: &Handle, order: Order) {
     };
     let result = catch_unwind(AssertUnwindSafe(|| runtime.block_on(work.instrument(span))));
     let result = result.unwrap_or_else(|panic| Err(JobError::transient(panic_message(panic.as_ref()))));
+    let result = masked(result, &masker, &given);
     if let Some(log) = log {
         // A look that found nothing leaves nothing.
         let nothing = matches!(&result, Err(JobError { retry: Retry::Later(_), .. }));
@@ -94,6 +99,16 @@ fn run(runtime: &Handle, order: Order) {
     }
     // Nobody listens when the attempt was given up.
     drop(done.send(Delivered { attempt, result }));
+}
+
+/// Whatever the kind of job: what comes back goes into the state. Other tasks go on with the value: of that, only the
+/// secrets that this attempt was given are hidden.
+fn masked(result: Result<JobOutput, JobError>, known: &Masker, given: &Masker) -> Result<JobOutput, JobError> {
+    let JobOutput { value, failures, summary } = match result {
+        Ok(output) => output,
+        Err(error) => return Err(JobError { message: known.mask(&error.message).into_owned(), ..error }),
+    };
+    Ok(JobOutput { value: given.mask_value(value), failures, summary: known.mask(&summary).into_owned() })
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::dag::Task;
 use crate::ids::{AttemptId, RunId};
 use crate::job::{JobError, JobOutput, MAX_OUTPUT_BYTES, ProgressSink, Retry};
+use crate::mask::Masker;
 use crate::state::{Caching, Claimed, End, Ended};
 
 /// Why an attempt was told to stop.
@@ -40,6 +41,8 @@ pub(super) struct Flight {
     pub(super) stop: Option<(Stop, Instant)>,
     /// What is to be done with its output.
     pub(super) caching: Caching,
+    /// Hides the secrets that it was given.
+    pub(super) masker: Masker,
 }
 
 /// All attempts under way.
@@ -142,7 +145,17 @@ impl Flight {
         let left = task.task_timeout.map(|timeout| claim.started_at.plus(timeout).since(Timestamp::now()));
         let all = left.map(|left| (began + left, Stop::TaskTimedOut));
         let deadline = own.into_iter().chain(all).min_by_key(|(deadline, _)| *deadline);
-        Self { claim, progress, cancel, abandon, began, deadline, stop: None, caching: Caching::None }
+        Self {
+            claim,
+            progress,
+            cancel,
+            abandon,
+            began,
+            deadline,
+            stop: None,
+            caching: Caching::None,
+            masker: Masker::default(),
+        }
     }
 
     fn tell(&mut self, why: Stop, grace: Duration) {

@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::job::JobRegistry;
 use crate::logs::Logs;
+use crate::mask::KnownSecrets;
 use crate::state::{InstanceKind, Owner, Store, TaskState};
 
 use dispatch::{Dispatcher, LocalDispatcher};
@@ -59,6 +60,8 @@ pub struct RunnerOptions {
     pub poll: Duration,
     /// What `secrets.<name>` means in templates.
     pub secrets: Secrets,
+    /// Secrets that are hidden whatever task shows them. Those that a task or an alert is given become known, too.
+    pub known_secrets: KnownSecrets,
     /// What tasks that ask for labels and resources find here; nothing: they find whatever they ask for.
     pub offer: Option<Offer>,
     /// Folder of DAG files in which tasks with `dag:` look first; afterwards among those that a server has read.
@@ -79,6 +82,7 @@ impl RunnerOptions {
             exclusive: true,
             poll: Duration::from_millis(250),
             secrets: Secrets::default(),
+            known_secrets: KnownSecrets::default(),
             offer: None,
             dags: None,
             logs: None,

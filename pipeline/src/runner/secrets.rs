@@ -1,5 +1,6 @@
 //! Where secrets come from. They are read when an attempt begins, given to its job, and kept nowhere.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,6 +38,11 @@ impl Secrets {
         let files = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
         let files = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
         variables.chain(files.map(|text| text.strip_suffix('\n').unwrap_or(&text).to_owned())).collect()
+    }
+
+    /// Those of these names that there are.
+    pub(crate) fn of(&self, names: &BTreeSet<String>) -> BTreeMap<String, String> {
+        names.iter().filter_map(|name| Some((name.clone(), self.get(name)?))).collect()
     }
 
     /// The secret of this name.

@@ -17,7 +17,8 @@ use crate::dag::Task;
 use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::job::{Cancel, Job, JobContext, ProgressSink};
-use crate::logs::{LogHandle, LogKey, TracingLog};
+use crate::logs::{LogHandle, LogKey, MaskedLog, TracingLog};
+use crate::mask::Masker;
 use crate::metrics;
 use crate::state::{CachedOutput, Caching, Change, Claimed, End, Ended, Plan, RunDone, TaskState};
 use crate::telemetry::trace;
@@ -29,6 +30,10 @@ pub(super) struct Prepared {
     /// Rendered.
     pub(super) with: Value,
     pub(super) cache: Option<CacheKey>,
+    /// Hides the secrets that stand in `with`.
+    pub(super) given: Masker,
+    /// Hides all that are known, these among them.
+    pub(super) masker: Masker,
 }
 
 /// One run at work.
@@ -110,12 +115,20 @@ impl<'a> Work<'a> {
             Ok(cache) => cache,
             Err(error) => return Ok(Err(format!("the key of its cache: {error}"))),
         };
-        let scope = match scope.with_secrets(&task.secret_uses, &|name| self.runner.options.secrets.get(name)) {
+        let secrets = self.runner.options.secrets.of(&task.secret_uses);
+        let given = Masker::new(secrets.values().cloned());
+        // They may be newer than the process.
+        let masker = self.runner.options.known_secrets.learn(secrets.values().cloned());
+        let scope = match scope.with_secrets(&task.secret_uses, &|name| secrets.get(name).cloned()) {
             Ok(scope) => scope,
             Err(error) => return Ok(Err(error)),
         };
-        let with = template::render(&task.with, &scope);
-        Ok(with.and_then(|with| job.check(&with).map(|()| Prepared { job, with, cache })))
+        let with = template::render(&task.with, &scope).and_then(|with| job.check(&with).map(|()| with));
+        Ok(match with {
+            Ok(with) => Ok(Prepared { job, with, cache, given, masker }),
+            // It may repeat a value that the job does not take.
+            Err(error) => Err(masker.mask(&error).into_owned()),
+        })
     }
 
     /// The end of an attempt whose output is there from before, and how many items that counted.
@@ -138,6 +151,7 @@ impl<'a> Work<'a> {
         cancel: Cancel,
         progress: ProgressSink,
         log: Option<&LogHandle>,
+        masker: Masker,
     ) -> Result<JobContext> {
         let (run, task) = (self.plan.run, self.task(claim.position)?);
         Ok(JobContext {
@@ -153,13 +167,14 @@ impl<'a> Work<'a> {
             work_dir: self.work_dir.clone(),
             log: match log {
                 Some(log) => Arc::new(log.clone()),
-                None => Arc::new(TracingLog),
+                None => Arc::new(MaskedLog { log: Arc::new(TracingLog), masker: masker.clone() }),
             },
+            masker,
         })
     }
 
     /// The log of a claimed attempt, if logs are kept.
-    pub(super) fn log(&self, claim: &Claimed) -> Result<Option<LogHandle>> {
+    pub(super) fn log(&self, claim: &Claimed, masker: Masker) -> Result<Option<LogHandle>> {
         let Some(logs) = &self.runner.options.logs else { return Ok(None) };
         let key = LogKey {
             dag: self.plan.dag.name.clone(),
@@ -168,7 +183,7 @@ impl<'a> Work<'a> {
             map_index: claim.map_index,
             attempt: claim.number,
         };
-        Ok(Some(logs.writer(key)))
+        Ok(Some(logs.writer(key, masker)))
     }
 
     /// Tells what a step has changed.
@@ -185,7 +200,7 @@ impl<'a> Work<'a> {
             let position = flight.claim.position;
             let changed = flight.progress.take_changed();
             if changed {
-                notes.push((position, flight.progress.note()));
+                notes.push((position, flight.masker.mask(&flight.progress.note()).into_owned()));
             }
             if changed || flight.claim.map_index.is_some() {
                 moved.insert(position);

@@ -311,7 +311,7 @@ impl<'a> Worker<'a> {
         work.measure(&claim);
         let progress = ProgressSink::default();
         work.tell_task_start(claim.position, &progress);
-        let Prepared { job, with, cache } = match work.prepare(&claim).await? {
+        let Prepared { job, with, cache, given, masker } = match work.prepare(&claim).await? {
             Ok(prepared) => prepared,
             Err(message) => {
                 let end = failure(JobError::permanent(message), work.task(claim.position)?, &claim, Timestamp::now());
@@ -327,15 +327,16 @@ impl<'a> Worker<'a> {
         }
         let (cancel_sender, cancel) = Cancel::new();
         let (abandon_sender, abandon) = watch::channel(false);
-        let log = work.log(&claim)?;
-        let context = work.context(&claim, cancel, progress.clone(), log.as_ref())?;
+        let log = work.log(&claim, masker.clone())?;
+        let context = work.context(&claim, cancel, progress.clone(), log.as_ref(), masker.clone())?;
         let attempt = claim.attempt;
         let task = work.task(claim.position)?;
         let mut flight = Flight::new(claim, task, progress, cancel_sender, abandon_sender);
         flight.caching = cache.map_or(Caching::None, |cache| Caching::Keep(cache.key));
+        flight.masker = masker;
         self.flights.insert(flight);
         let done = self.delivered.0.clone();
-        self.runner.dispatcher.deliver(Order { attempt, job, context, with, log, abandon, done });
+        self.runner.dispatcher.deliver(Order { attempt, job, context, with, given, log, abandon, done });
         Ok(())
     }
 

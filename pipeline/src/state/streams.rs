@@ -119,6 +119,11 @@ impl Store {
 
     /// All continuous DAGs by name.
     pub async fn streams(&self) -> Result<Vec<StreamRecord>> {
+        self.streams_after(u32::MAX, None).await
+    }
+
+    /// At most so many continuous DAGs by name: all, or those behind a name.
+    pub async fn streams_after(&self, most: u32, after: Option<&str>) -> Result<Vec<StreamRecord>> {
         type Row = (String, i64, Option<String>, i64, Option<i64>, i64, Option<i64>);
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT stream.dag, stream.batches, stream.error,
@@ -129,8 +134,10 @@ impl Store {
                        AND run.state IN ('queued', 'running')),
                     (SELECT MIN(item.arrived_at) FROM run JOIN stream_item item ON item.run_id = run.id
                      WHERE run.dag = stream.dag AND run.cause = 'stream' AND run.state IN ('queued', 'running'))
-             FROM stream ORDER BY stream.dag",
+             FROM stream WHERE stream.dag > $1 ORDER BY stream.dag LIMIT $2",
         )
+        .bind(after.unwrap_or_default())
+        .bind(i64::from(most))
         .fetch_all(self.pool())
         .await
         .map_err(doing)?;

@@ -1,5 +1,7 @@
 //! The versions of a DAG: texts that runs have had, or that a server has read.
 
+use std::fmt;
+
 use super::Store;
 use super::writer::read_id;
 use crate::clock::Timestamp;
@@ -36,12 +38,49 @@ pub enum Version {
     Sha256(String),
 }
 
+impl Version {
+    /// The version that a person names: `current`, `previous`, or the beginning of its SHA-256.
+    pub fn named(text: &str) -> Self {
+        match text {
+            "current" => Self::Current,
+            "previous" => Self::Previous,
+            start => Self::Sha256(start.to_ascii_lowercase()),
+        }
+    }
+}
+
+/// As [`Version::named`] reads it.
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "current",
+            Self::Previous => "previous",
+            Self::Sha256(start) => start,
+        })
+    }
+}
+
 impl Store {
     /// The versions of a DAG, the newest first.
     ///
     /// # Errors
     /// [`Error::DagNotFound`], and those of the database.
     pub async fn dag_versions(&self, dag: &str) -> Result<Vec<DagVersionRecord>> {
+        self.dag_versions_before(dag, u32::MAX, None).await
+    }
+
+    /// At most so many versions of a DAG, the newest first: all, or those that were seen before another version.
+    ///
+    /// # Errors
+    /// [`Error::DagNotFound`], and those of the database.
+    pub async fn dag_versions_before(
+        &self,
+        dag: &str,
+        most: u32,
+        before: Option<DagVersionId>,
+    ) -> Result<Vec<DagVersionRecord>> {
+        // A page may be empty although there is such a DAG.
+        self.dag_record(dag).await?;
         type Row = (String, String, i64, i64, Option<i64>, i64);
         let rows: Vec<Row> = sqlx::query_as(
             "SELECT version.id, version.sha256, version.created_at, COALESCE(used.runs, 0), used.last,
@@ -51,15 +90,15 @@ impl Store {
              LEFT JOIN (SELECT dag_version_id, COUNT(*) AS runs, MAX(created_at) AS last
                         FROM run WHERE dag = $1 GROUP BY dag_version_id) used ON used.dag_version_id = version.id
              WHERE version.dag = $1
-             ORDER BY version.created_at DESC, version.id DESC",
+               AND ($2 = '' OR (version.created_at, version.id) < (SELECT created_at, id FROM dag_version WHERE id = $2))
+             ORDER BY version.created_at DESC, version.id DESC LIMIT $3",
         )
         .bind(dag)
+        .bind(before.map(|before| before.to_string()).unwrap_or_default())
+        .bind(i64::from(most))
         .fetch_all(self.pool())
         .await
         .map_err(|error| Error::database(DOING, error))?;
-        if rows.is_empty() {
-            return Err(Error::DagNotFound(dag.to_owned()));
-        }
         let record = |(id, sha256, created_at, runs, last_run_at, current): Row| {
             Ok(DagVersionRecord {
                 id: read_id(&id)?,

@@ -16,13 +16,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
+use url::Url;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::error::Result;
 use crate::ids::RunId;
 use crate::job::{Cancel, Job, JobContext, JobError, JobRegistry, ProgressSink, Retry};
-use crate::logs::TracingLog;
+use crate::logs::{MaskedLog, TracingLog};
+use crate::mask::{KnownSecrets, Masker};
 use crate::runner::RunnerOptions;
 use crate::state::{InstanceFacts, RunChange, RunState, Store};
 
@@ -82,6 +84,23 @@ impl fmt::Debug for Receiver {
 }
 
 impl Receiver {
+    /// What nobody should read of it.
+    fn secret(&self) -> Option<&String> {
+        match self {
+            Self::OpenLineage { api_key, .. } => api_key.as_ref(),
+            Self::Traces { authorization, .. } => authorization.as_ref(),
+        }
+    }
+
+    /// Hides what nobody should read in its answers: a server may repeat what it was sent.
+    fn masker(&self) -> Masker {
+        let (Self::OpenLineage { url, .. } | Self::Traces { url, .. }) = self;
+        // `Bearer …` or `Basic …`, of which the second word is the secret.
+        let words = self.secret().into_iter().flat_map(|secret| secret.split_whitespace().last());
+        let password = Url::parse(url).ok().and_then(|url| url.password().map(str::to_owned));
+        Masker::new(self.secret().into_iter().cloned().chain(words.map(str::to_owned)).chain(password))
+    }
+
     /// Its name in the database and in messages.
     pub fn name(&self) -> &'static str {
         match self {
@@ -96,6 +115,7 @@ impl Receiver {
 pub struct Telemetry {
     store: Store,
     registry: JobRegistry,
+    known_secrets: KnownSecrets,
     home: PathBuf,
     receivers: Vec<Receiver>,
     /// Whoever tells.
@@ -106,8 +126,9 @@ pub struct Telemetry {
 impl Telemetry {
     /// Tells the receivers with the job `http` of a registry.
     pub fn new(store: Store, registry: JobRegistry, options: &RunnerOptions, receivers: Vec<Receiver>) -> Self {
-        let (home, pause) = (options.home.clone(), options.poll * POLLS);
-        Self { store, registry, home, receivers, owner: Uuid::new_v4().to_string(), pause }
+        let (known_secrets, home) = (options.known_secrets.clone(), options.home.clone());
+        let pause = options.poll * POLLS;
+        Self { store, registry, known_secrets, home, receivers, owner: Uuid::new_v4().to_string(), pause }
     }
 
     /// Tells until `stop` is set. A receiver or a database that is away may be back later: it goes on.
@@ -267,7 +288,8 @@ impl Telemetry {
 
     fn context(&self, receiver: &Receiver, change: &RunChange) -> impl FnOnce(Cancel) -> JobContext {
         let (run, name, position) = (change.run, receiver.name(), change.position);
-        let (dag, home) = (change.dag.clone(), self.home.clone());
+        let (dag, home, masker) =
+            (change.dag.clone(), self.home.clone(), self.known_secrets.masker().join(&receiver.masker()));
         move |cancel| JobContext {
             run_id: run,
             dag,
@@ -279,7 +301,8 @@ impl Telemetry {
             cancel,
             progress: ProgressSink::default(),
             work_dir: home,
-            log: Arc::new(TracingLog),
+            log: Arc::new(MaskedLog { log: Arc::new(TracingLog), masker: masker.clone() }),
+            masker,
         }
     }
 }
@@ -290,10 +313,12 @@ async fn call(
     with: Value,
 ) -> std::result::Result<(), JobError> {
     let (stop, cancel) = Cancel::new();
-    let answered = tokio::time::timeout(PATIENCE, job.run(context(cancel), with)).await;
+    let context = context(cancel);
+    let masker = context.masker.clone();
+    let answered = tokio::time::timeout(PATIENCE, job.run(context, with)).await;
     drop(stop);
     match answered {
-        Ok(answered) => answered.map(drop),
+        Ok(answered) => masker.mask_result(answered).map(drop),
         Err(_) => Err(JobError::transient(format!("no answer within {PATIENCE:?}"))),
     }
 }

@@ -500,6 +500,10 @@ fn mistakes_in_caches_and_where_secrets_may_stand() {
         &with_task("with: {a: \"{{ batch.items }}\"}"),
         &["d.yaml:6:19: `batch` is known only in tasks and alerts of a DAG with `continuous`"],
     );
+    golden(
+        "dag: d\ntasks:\n  a: {dag: other, params: {token: \"{{ secrets.a }}\"}}\n",
+        &["d.yaml:3:39: `params` cannot use secrets: its value is kept; use them in `with` or `alerts`"],
+    );
     assert!(Dag::parse("d.yaml", &with_task("with: {a: \"{{ secrets.a }}\"}")).is_ok());
 }
 

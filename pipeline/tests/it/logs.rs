@@ -23,13 +23,18 @@ use tower::ServiceExt;
 
 use crate::common::{dag, job, prepare, registry, store};
 
+/// Home and place of the logs of the child.
 const HOME: &str = "PIPELINE_TEST_LOGS_HOME";
+const PLACE: &str = "PIPELINE_TEST_LOGS_PLACE";
 
 /// The S3 server of all tests of this binary.
-async fn bucket(name: &str) -> Arc<dyn ObjectStore> {
+async fn s3() -> &'static e2e::seaweedfs::Server {
     static SERVER: OnceCell<e2e::seaweedfs::Server> = OnceCell::const_new();
-    let server = SERVER.get_or_init(|| async { e2e::seaweedfs::Server::start().await.unwrap() }).await;
-    server.bucket(name).await.unwrap()
+    SERVER.get_or_init(|| async { e2e::seaweedfs::Server::start().await.unwrap() }).await
+}
+
+async fn bucket(name: &str) -> Arc<dyn ObjectStore> {
+    s3().await.bucket(name).await.unwrap()
 }
 
 /// Hides one word.
@@ -267,11 +272,12 @@ async fn follow(home: &Path, objects: Arc<dyn ObjectStore>) {
 /// The child: drives a run whose job never ends.
 #[test]
 fn child() {
-    let Ok(home) = std::env::var(HOME) else { return };
+    let (Ok(home), Ok(place)) = (std::env::var(HOME), std::env::var(PLACE)) else { return };
     let home = PathBuf::from(home);
+    let logs = Logs::new(Location::parse(&place).unwrap(), LogsOptions::default());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let runner = runner(&home, &folder(&home), [stuck()]).await;
+        let runner = runner(&home, &logs, [stuck()]).await;
         drive(&runner, STUCK).await;
     });
 }
@@ -292,44 +298,64 @@ fn stuck() -> Arc<dyn Job> {
 #[test]
 fn the_log_of_a_killed_worker_stays_readable() {
     let home = tempfile::tempdir().unwrap();
-    let home = home.path();
-    prepare(home);
+    prepare(home.path());
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let location = Location::from(home.path().join("logs").as_path());
+        let objects = platform::object_store::open(&location).await.unwrap();
+        kill_in_the_middle(home.path(), objects, &[]).await;
+    });
+}
+
+#[test]
+fn the_log_of_a_killed_worker_stays_readable_on_s3() {
+    let home = tempfile::tempdir().unwrap();
+    prepare(home.path());
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let objects = bucket("killed").await;
+        kill_in_the_middle(home.path(), objects, &s3().await.variables()).await;
+    });
+}
+
+/// Kills a worker in the middle of an attempt that has written something; `variables` lead it to the store of the logs.
+async fn kill_in_the_middle(home: &Path, objects: Arc<dyn ObjectStore>, variables: &[(&str, String)]) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "logs::child", "--nocapture", "--test-threads", "1"])
         .env(HOME, home)
+        .env(PLACE, objects.location().to_string())
+        .envs(variables.iter().cloned())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let (store, logs) = (store(home).await, folder(home));
-        let run = loop {
-            if let [run] = store.runs(2).await.unwrap().as_slice() {
-                break run.id;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        let mut reader = LogReader::open(&store, &logs, Wanted { follow: true, ..of(run, "a") }).await.unwrap();
-        let patience = Duration::from_secs(60);
-        assert!(tokio::time::timeout(patience, reader.next()).await.unwrap().unwrap().is_some());
-        let line = tokio::time::timeout(patience, reader.next()).await.unwrap().unwrap().unwrap();
-        assert_eq!(line.line.message, "this is 1");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let lines = read(&store, &logs, of(run, "a")).await;
-        assert_eq!(messages(&lines)[1..], ["this is 1"]);
-
-        let runner = runner(home, &logs, [stuck()]).await;
-        assert_eq!(drive(&runner, STUCK).await, (run, RunState::Succeeded));
-        let first = read(&store, &logs, Wanted { attempt: Some(1), ..of(run, "a") }).await;
-        let first = messages(&first);
-        assert!(first[1] == "this is 1" && first[2].starts_with("attempt 1 was lost: "), "{first:?}");
-        // Who follows the task goes on with the next attempt.
-        let mut rest = Vec::new();
-        while let Some(line) = tokio::time::timeout(patience, reader.next()).await.unwrap().unwrap() {
-            rest.push(line);
+    let (store, logs) = (store(home).await, Logs::on(objects.clone(), LogsOptions::default()));
+    let run = loop {
+        if let [run] = store.runs(2).await.unwrap().as_slice() {
+            break run.id;
         }
-        assert_eq!(messages(&rest)[2..], ["this is 2", "attempt 2 succeeded"], "{rest:?}");
-    });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let mut reader = LogReader::open(&store, &logs, Wanted { follow: true, ..of(run, "a") }).await.unwrap();
+    let patience = Duration::from_secs(60);
+    assert!(tokio::time::timeout(patience, reader.next()).await.unwrap().unwrap().is_some());
+    let line = tokio::time::timeout(patience, reader.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(line.line.message, "this is 1");
+    // SIGKILL.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(keys(objects.as_ref()).await, [format!("d/{run}/a/1.parts/000000.jsonl")], "it had no time to tidy up");
+    let lines = read(&store, &logs, of(run, "a")).await;
+    assert_eq!(messages(&lines)[1..], ["this is 1"]);
+
+    let runner = runner(home, &logs, [stuck()]).await;
+    assert_eq!(drive(&runner, STUCK).await, (run, RunState::Succeeded));
+    let first = read(&store, &logs, Wanted { attempt: Some(1), ..of(run, "a") }).await;
+    let first = messages(&first);
+    assert!(first[1] == "this is 1" && first[2].starts_with("attempt 1 was lost: "), "{first:?}");
+    // Who follows the task goes on with the next attempt.
+    let mut rest = Vec::new();
+    while let Some(line) = tokio::time::timeout(patience, reader.next()).await.unwrap().unwrap() {
+        rest.push(line);
+    }
+    assert_eq!(messages(&rest)[2..], ["this is 2", "attempt 2 succeeded"], "{rest:?}");
 }
 
 async fn get(api: &Router, path: &str) -> (StatusCode, String) {
@@ -357,7 +383,7 @@ async fn logs_are_read_over_http() {
     let item = get(&api, &format!("{path}/b/logs?map_index=1&attempt=1&follow=true")).await.1;
     assert!(item.contains("\"message\":\"y\"") && item.contains("attempt 1 succeeded"), "{item}");
     for (path, status, words) in [
-        (format!("{path}/b/logs"), 400, "say which item with `map_index`"),
+        (format!("{path}/b/logs"), 422, "say which item with `map_index`"),
         (format!("{path}/b/logs?map_index=9"), 404, "no such attempt yet"),
         (format!("{path}/z/logs"), 404, "has no task `z`"),
         (format!("{path}/a/logs?form=2"), 400, "form"),

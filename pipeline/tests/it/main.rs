@@ -5,6 +5,7 @@
 mod again;
 mod alerts;
 mod api;
+mod api_history;
 mod assets;
 mod backfill;
 mod blocking;

@@ -7,6 +7,8 @@ mod again;
 mod alerts;
 #[path = "../it/api.rs"]
 mod api;
+#[path = "../it/api_history.rs"]
+mod api_history;
 #[path = "../it/assets.rs"]
 mod assets;
 #[path = "../it/backfill.rs"]

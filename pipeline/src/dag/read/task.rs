@@ -86,8 +86,8 @@ impl Tasks<'_> {
             }
         }
         own.apply(&mut task);
-        let spot = Spot { secrets: true, ..spot("params") };
-        self.read_action(&what, &fields, spot, &mut task, out);
+        // They become the parameters of a run, which are kept.
+        self.read_action(&what, &fields, spot("params"), &mut task, out);
         task
     }
 
