@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::flows;
-use super::states::{State, States};
+use super::states::State;
 use crate::error::{Error, Result};
 use crate::machine::{leading_number, value};
 use crate::workplace::Workplace;
