@@ -32,6 +32,12 @@ use crate::signals::Signals;
 /// How often the folder of DAG files is looked at.
 const LOOK_AT_DAGS: Duration = Duration::from_secs(2);
 
+/// How often continuous DAGs are looked at.
+const LOOK_AT_STREAMS: Duration = Duration::from_millis(500);
+
+/// How often a process on SQLite looks for work that nobody has told it of: what other processes write wakes it.
+const WATCHED_POLL: Duration = Duration::from_secs(2);
+
 const SERVER_NOTES: &str = "SIGTERM and Ctrl-C let the tasks under way end and claim no more; a second one stops them, \
 and they run again when a worker is back. DAG files that change are read again; runs keep the version they began with.";
 
@@ -183,21 +189,26 @@ impl Role {
     async fn open(config: Config, slots: Option<u16>, offer: Option<Offer>) -> Result<Self> {
         let address = config.state_address();
         let database = Database::open(&address).await?;
-        if database.engine() == Engine::Sqlite {
-            info!(state = %address, "state in SQLite: workers on this host only");
-        }
+        let is_sqlite = database.engine() == Engine::Sqlite;
         let store = Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))?;
+        if is_sqlite {
+            info!(state = %address, "state in SQLite: workers on this host only");
+            let watched = store.clone();
+            tokio::spawn(async move { watched.watch_others().await });
+        }
         let registry = registry(&Arc::new(Services::new(config.clone())))?;
         let logs = logs(&config)?;
+        let usual = RunnerOptions::new(&config.home);
         let options = RunnerOptions {
             logs: Some(logs.clone()),
+            poll: if is_sqlite { WATCHED_POLL } else { usual.poll },
             parallelism: slots.map_or(config.run.parallelism, usize::from),
             lease: Duration::from_secs(config.run.lease_seconds),
             exclusive: false,
             offer,
             secrets: secrets(&config),
             known_secrets: known_secrets(&config),
-            ..RunnerOptions::new(&config.home)
+            ..usual
         };
         Ok(Self { store, registry, options, logs, keep: kept(&config), receivers: receivers(&config) })
     }
@@ -215,7 +226,7 @@ impl Role {
         let scheduler = Scheduler::new(store.clone(), self.options.poll);
         info!(dags = %dags.display(), "scheduling");
         let alerts = Alerts::new(store.clone(), registry.clone(), &self.options);
-        let streams = Streams::new(store.clone(), self.options.poll);
+        let streams = Streams::new(store.clone(), LOOK_AT_STREAMS);
         let history = self.history();
         let keep = self.keep;
         let telemetry = Telemetry::new(store.clone(), registry.clone(), &self.options, self.receivers.clone());

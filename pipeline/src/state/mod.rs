@@ -37,6 +37,7 @@ mod streams;
 mod telemetry;
 mod types;
 mod versions;
+mod watch;
 mod writer;
 
 use std::sync::Arc;
