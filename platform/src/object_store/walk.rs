@@ -28,7 +28,7 @@ pub(super) fn walk(folder: &Path, prefix: &str, emit: &mut dyn FnMut(Result<Obje
         open_folders.truncate(next.depth);
         let identity = match fs::metadata(&next.path) {
             Ok(metadata) => (metadata.dev(), metadata.ino()),
-            Err(_) if next.depth > 0 && !next.path.exists() => continue,
+            Err(error) if next.depth > 0 && error.kind() == ErrorKind::NotFound => continue,
             Err(error) => {
                 if !emit(Err(Error::from_io("read", &next.path, &error))) {
                     return;
