@@ -33,7 +33,7 @@ use crate::signals::Signals;
 const LOOK_AT_DAGS: Duration = Duration::from_secs(2);
 
 /// How often continuous DAGs are looked at.
-const LOOK_AT_STREAMS: Duration = Duration::from_millis(500);
+const LOOK_AT_STREAMS: Duration = Duration::from_secs(1);
 
 /// How often a process on SQLite looks for work that nobody has told it of: what other processes write wakes it.
 const WATCHED_POLL: Duration = Duration::from_secs(2);

@@ -13,6 +13,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "state", include_str!("../../migrations/0001_state.sql")),
     (2, "telemetry", include_str!("../../migrations/0002_telemetry.sql")),
     (3, "run_of_state", include_str!("../../migrations/0003_run_of_state.sql")),
+    (4, "run_of_version", include_str!("../../migrations/0004_run_of_version.sql")),
 ];
 
 /// Two processes may find the same old tables at the same moment: the one that comes second looks again.

@@ -8,7 +8,7 @@ use super::Store;
 use crate::error::{Error, Result};
 
 /// How often it looks. A look is one short question, where those who wait for work ask twenty.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(150);
 
 /// How long it waits after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
