@@ -5,13 +5,13 @@ use serde_json::Value;
 use super::claim::STEP_OF_PRIORITY;
 use super::create::{ROWS_IN_ONE, pool_of};
 use super::read::output_of;
-use super::statement::Statement;
 use super::step::{Change, RunTransaction};
 use super::types::{InstanceKind, TaskState};
 use crate::dag::{Decision, Task, Upstream};
 use crate::error::{Error, Result};
 use crate::ids::TaskInstanceId;
 use crate::template::{self, Scope};
+use platform::database::Statement;
 
 /// Items of one mapped task.
 const MOST_ITEMS: usize = 100_000;

@@ -4,7 +4,6 @@
 use serde_json::{Value, json};
 use sqlx::AnyConnection;
 
-use super::statement::Statement;
 use super::step::RunTransaction;
 use super::writer::read_id;
 use super::{Plan, Store};
@@ -12,6 +11,7 @@ use crate::clock::Timestamp;
 use crate::dag::AlertEvent;
 use crate::error::{Error, Result};
 use crate::ids::{AlertId, RunId};
+use platform::database::Statement;
 
 const DOING: &str = "keeping alerts";
 

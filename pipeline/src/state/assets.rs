@@ -4,13 +4,13 @@
 use sqlx::AnyConnection;
 
 use super::Store;
-use super::statement::Statement;
 use super::step::RunTransaction;
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::dag::{Dag, DagSchedule, is_asset};
 use crate::error::{Error, Result};
 use crate::ids::{AssetEventId, RunId};
+use platform::database::Statement;
 
 const DOING: &str = "keeping updates of assets";
 

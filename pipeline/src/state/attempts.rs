@@ -4,11 +4,11 @@ use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
 use super::Store;
-use super::statement::Statement;
 use super::types::{AttemptState, TaskState};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::ids::RunId;
+use platform::database::Statement;
 
 const DOING: &str = "looking at the attempts of a run";
 

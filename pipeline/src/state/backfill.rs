@@ -6,7 +6,6 @@ use sqlx::any::AnyRow;
 use utoipa::ToSchema;
 
 use super::Store;
-use super::statement::Statement;
 use super::types::{name_in, read_in};
 use super::writer::read_id;
 use crate::clock::Timestamp;
@@ -14,6 +13,7 @@ use crate::dag::{Dag, DagSchedule, Params};
 use crate::error::{Error, Result};
 use crate::ids::{BackfillId, DagVersionId, RunId};
 use crate::schedule::DataInterval;
+use platform::database::Statement;
 
 const DOING: &str = "keeping the list of backfills";
 const COLUMNS: &str =

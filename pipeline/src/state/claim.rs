@@ -8,7 +8,6 @@ use sqlx::{AnyConnection, FromRow, Row as _};
 
 use super::create::ROWS_IN_ONE;
 use super::pools::Room;
-use super::statement::Statement;
 use super::types::Owner;
 use super::writer::read_id;
 use crate::clock::Timestamp;
@@ -16,6 +15,7 @@ use crate::dag::Resources;
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, RunId, TaskInstanceId};
 use crate::runner::Offer;
+use platform::database::Statement;
 
 const DOING: &str = "claiming tasks";
 /// An instance under which the process died this often in a row is suspected of killing it, and runs alone from then

@@ -9,11 +9,11 @@ use platform::database::Engine;
 use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::Store;
-use super::statement::Statement;
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::ids::RunId;
+use platform::database::Statement;
 
 const DOING: &str = "removing old runs";
 

@@ -6,7 +6,6 @@ use sqlx::AnyConnection;
 use super::Plan;
 use super::assets;
 use super::changes;
-use super::statement::Statement;
 use super::step::{Locked, lock};
 use super::streams;
 use super::types::{InstanceKind, RunCause, RunState, TaskState};
@@ -15,6 +14,7 @@ use crate::dag::{DEFAULT_POOL, Dag};
 use crate::error::{Error, Result};
 use crate::ids::{BackfillId, DagVersionId, RunId, TaskInstanceId};
 use crate::schedule::DataInterval;
+use platform::database::Statement;
 
 /// Rows in one INSERT: far below the number of values that SQLite and PostgreSQL take.
 pub(super) const ROWS_IN_ONE: usize = 200;

@@ -7,12 +7,12 @@ use sqlx::any::AnyRow;
 use super::Store;
 use super::read::{count, get, json, reading, small};
 use super::reopen::names;
-use super::statement::Statement;
 use super::types::{AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, TaskState};
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::ids::{RunId, TaskInstanceId};
+use platform::database::Statement;
 
 const INSTANCE_COLUMNS: &str = "SELECT id, task, map_index, kind, state, attempts, lost_in_a_row, output, failures,
     summary, error, started_at, finished_at FROM task_instance WHERE run_id = ";

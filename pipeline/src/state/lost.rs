@@ -5,11 +5,11 @@ use sqlx::{AnyConnection, FromRow, Row as _};
 
 use super::claim::STEP_OF_PRIORITY;
 use super::pools::give_back;
-use super::statement::Statement;
 use super::step::{Change, LostRule, RunTransaction};
 use super::types::{Owner, TaskState};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
+use platform::database::Statement;
 
 const DOING: &str = "taking over lost attempts";
 

@@ -30,7 +30,6 @@ mod pools;
 mod read;
 mod register;
 mod reopen;
-mod statement;
 mod step;
 mod stop;
 mod streams;

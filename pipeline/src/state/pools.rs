@@ -7,8 +7,8 @@ use platform::database::Engine;
 use sqlx::AnyConnection;
 
 use super::Store;
-use super::statement::Statement;
 use crate::error::{Error, Result};
+use platform::database::Statement;
 
 const DOING: &str = "counting the slots of pools";
 

@@ -8,7 +8,6 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::Store;
-use super::statement::Statement;
 use super::types::{InstanceKind, RunCause, RunFilter, RunRecord, RunState, TaskState, TaskSummary};
 use super::writer::read_id;
 use crate::clock::Timestamp;
@@ -16,6 +15,7 @@ use crate::dag::{Dag, Params};
 use crate::error::{Error, Result};
 use crate::ids::{DagVersionId, RunId};
 use crate::schedule::DataInterval;
+use platform::database::Statement;
 
 const DOING: &str = "reading the state of a run";
 const RUN_COLUMNS: &str =

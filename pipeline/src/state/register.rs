@@ -7,13 +7,13 @@ use sqlx::{AnyConnection, Connection};
 use super::Store;
 use super::assets::subscribe;
 use super::create::keep_dag;
-use super::statement::Statement;
 use super::streams::open_stream;
 use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::dag::Dag;
 use crate::error::{Error, Result};
 use crate::ids::{DagVersionId, RunId};
+use platform::database::Statement;
 
 const DOING: &str = "keeping the list of DAGs";
 const COLUMNS: &str = "SELECT name, dag_version_id, file, active_runs, paused, done_until FROM dag";

@@ -8,12 +8,12 @@ use sqlx::AnyConnection;
 use super::Plan;
 use super::cache;
 use super::changes;
-use super::statement::Statement;
 use super::step::{RunTransaction, lock};
 use super::types::{InstanceKind, RunState, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::Dag;
 use crate::error::{Error, Result};
+use platform::database::Statement;
 
 const DOING: &str = "letting a run go on";
 

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use super::advance::upstream;
 use super::on_sqlite::{Random, empty_database};
-use super::statement::Statement;
 use super::*;
 use crate::dag::{Decision, Upstream};
 use crate::scheduler::Scheduler;
+use platform::database::Statement;
 
 const LEASE: Duration = Duration::from_secs(30);
 const WORKERS: usize = 3;

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection};
 
 use super::Store;
-use super::statement::Statement;
 use crate::clock::Timestamp;
 use crate::dag::Continuous;
 use crate::error::{Error, Result};
 use crate::ids::RunId;
+use platform::database::Statement;
 
 const DOING: &str = "keeping the items of a continuous dag";
 

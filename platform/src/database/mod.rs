@@ -5,6 +5,7 @@
 
 mod postgres;
 mod sqlite;
+mod statement;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use sqlx::AnyPool;
 use crate::Result;
 
 pub use sqlite::{explain, open_sqlite};
+pub use statement::Statement;
 
 /// Where a database is.
 #[derive(Clone, PartialEq, Eq)]

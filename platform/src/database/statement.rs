@@ -8,7 +8,7 @@ use sqlx::{Any, Arguments, AssertSqlSafe, FromRow};
 /// for a database that is chosen at run time).
 ///
 /// Text that is pushed must come from the program, never from people: only values are safe from injection.
-pub(super) struct Statement {
+pub struct Statement {
     text: String,
     arguments: AnyArguments,
     /// In a list in parentheses.
@@ -24,18 +24,18 @@ enum Listing {
 
 impl Statement {
     /// Begins with a text.
-    pub(super) fn new(text: &'static str) -> Self {
+    pub fn new(text: &'static str) -> Self {
         Self { text: text.to_owned(), arguments: AnyArguments::default(), listing: Listing::No }
     }
 
     /// Adds a text.
-    pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
+    pub fn push(&mut self, text: &'static str) -> &mut Self {
         self.text.push_str(text);
         self
     }
 
     /// Begins a list of values in parentheses; after an earlier list with a comma.
-    pub(super) fn row(&mut self) -> &mut Self {
+    pub fn row(&mut self) -> &mut Self {
         if self.text.ends_with(')') {
             self.text.push_str(", ");
         }
@@ -45,37 +45,49 @@ impl Statement {
     }
 
     /// Ends a list of values.
-    pub(super) fn end_row(&mut self) -> &mut Self {
+    pub fn end_row(&mut self) -> &mut Self {
         self.text.push(')');
         self.listing = Listing::No;
         self
     }
 
     /// Adds a text value.
-    pub(super) fn text(&mut self, value: impl Into<String>) -> &mut Self {
+    pub fn text(&mut self, value: impl Into<String>) -> &mut Self {
         let added = self.arguments.add(value.into());
         self.placeholder(added.is_ok())
     }
 
     /// Adds a text value or NULL.
-    pub(super) fn maybe_text(&mut self, value: Option<&str>) -> &mut Self {
+    pub fn maybe_text(&mut self, value: Option<&str>) -> &mut Self {
         let added = self.arguments.add(value.map(str::to_owned));
         self.placeholder(added.is_ok())
     }
 
     /// Adds a number.
-    pub(super) fn number(&mut self, value: i64) -> &mut Self {
+    pub fn number(&mut self, value: i64) -> &mut Self {
+        let added = self.arguments.add(value);
+        self.placeholder(added.is_ok())
+    }
+
+    /// Adds a number or NULL.
+    pub fn maybe_number(&mut self, value: Option<i64>) -> &mut Self {
+        let added = self.arguments.add(value);
+        self.placeholder(added.is_ok())
+    }
+
+    /// Adds a floating-point number, which must not be NaN: SQLite would store NULL.
+    pub fn float(&mut self, value: f64) -> &mut Self {
         let added = self.arguments.add(value);
         self.placeholder(added.is_ok())
     }
 
     /// The statement, to be executed.
-    pub(super) fn query(self) -> Query<'static, Any, AnyArguments> {
+    pub fn query(self) -> Query<'static, Any, AnyArguments> {
         sqlx::query_with(AssertSqlSafe(self.text), self.arguments)
     }
 
     /// The statement, its rows to be read as `T`.
-    pub(super) fn query_as<T: for<'r> FromRow<'r, AnyRow>>(self) -> QueryAs<'static, Any, T, AnyArguments> {
+    pub fn query_as<T: for<'r> FromRow<'r, AnyRow>>(self) -> QueryAs<'static, Any, T, AnyArguments> {
         sqlx::query_as_with(AssertSqlSafe(self.text), self.arguments)
     }
 

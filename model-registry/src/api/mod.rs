@@ -1,0 +1,46 @@
+//! The REST API that the unmodified `mlflow` client speaks.
+//!
+//! One file for each group of endpoints, each with a `routes()` of paths below `/api/2.0/mlflow`; the prefix
+//! `/ajax-api/2.0/mlflow` answers the same.
+
+mod extract;
+mod problem;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::get;
+
+use crate::artifacts::Artifacts;
+use crate::limits::BODY_BYTES;
+use crate::store::Store;
+
+pub(crate) use extract::{Json, Query};
+pub(crate) use problem::Answer;
+
+/// The version that `/version` gives: that of the MLflow whose API this is.
+pub const MLFLOW_VERSION: &str = "3.17.2";
+
+/// What the handlers share.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// The tables.
+    pub store: Store,
+    /// The files.
+    pub artifacts: Arc<Artifacts>,
+}
+
+/// All routes.
+pub fn router(app: App) -> Router {
+    let mlflow = Router::new();
+    Router::new()
+        .nest("/api/2.0/mlflow", mlflow.clone())
+        .nest("/ajax-api/2.0/mlflow", mlflow)
+        .route("/health", get(async || "OK"))
+        .route("/version", get(async || MLFLOW_VERSION))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(app)
+}

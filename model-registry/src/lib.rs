@@ -1,0 +1,30 @@
+//! The model registry: an MLflow-compatible tracking and registry server, its client, and promotion.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`store`] | experiments, runs, models, versions, promotions in SQLite or PostgreSQL |
+//! | [`filter`] | MLflow's filter language and `order_by`, to SQL |
+//! | [`artifacts`] | files of runs and models in a folder or a bucket |
+//! | [`api`] | the REST API that the unmodified `mlflow` client speaks |
+//! | [`client`] | asks such a server, ours or MLflow's own |
+//! | [`promotion`] | moves aliases by compare-and-set, behind gates, with an audit |
+//! | [`package`] | an OCI image of a model and the program that serves it |
+//!
+//! Endpoints, limits and messages are those of mlflow 3.17.2, as its client sends them on the wire.
+
+pub mod api;
+pub mod artifacts;
+pub mod client;
+mod clock;
+mod error;
+pub mod filter;
+mod ids;
+mod limits;
+mod number;
+pub mod package;
+mod page;
+pub mod promotion;
+pub mod store;
+
+pub use error::{Error, ErrorCode, Result};
+pub use ids::{ExperimentId, LoggedModelId, RunId, VersionNumber};
