@@ -1,5 +1,7 @@
 //! The one error type of this crate, and MLflow's error codes.
 
+use std::net::SocketAddr;
+
 use axum::http::StatusCode;
 
 /// A result whose error is [`Error`].
@@ -29,6 +31,29 @@ pub enum Error {
     /// The database's tables cannot be brought up to date.
     #[error("the registry's tables cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+
+    /// The tables of a database that others use are changed by an operator only.
+    #[error("the registry's tables in {database} are not those of this version: run `safari migrate`, then start again")]
+    OldTables {
+        /// The database, without its password.
+        database: String,
+    },
+
+    /// An address that others can reach.
+    #[error(
+        "{0} can be reached from other machines, and the registry knows no users yet; give a loopback address such as \
+         127.0.0.1:5000 with --listen, and let a gateway that knows users pass requests on"
+    )]
+    OpenAddress(SocketAddr),
+
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; another program may use it, give another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
 
     /// The database holds something that this version does not understand.
     #[error("the registry's database holds {found} for {what}: was it written by a newer version")]
