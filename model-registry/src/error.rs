@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use axum::http::StatusCode;
 
+use crate::promotion::Outcome;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -87,6 +89,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+
+    /// A file of gates that is not one: a line `file:line:column: message` for each mistake.
+    #[error("{0}")]
+    Gates(String),
+
+    /// A promotion that was not done, with its row of the audit.
+    #[error("{}", .0.refusal())]
+    Promotion(Box<crate::promotion::Promotion>),
 
     /// A model folder that is not one, or whose files are not what they were.
     #[error("{folder} is no usable model: {reason}")]
@@ -196,6 +206,8 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Platform(error) if error.is_transient() => ErrorCode::TemporarilyUnavailable,
+            Self::Promotion(promotion) if promotion.outcome == Outcome::Lost => ErrorCode::ResourceConflict,
+            Self::Promotion(_) | Self::Gates(_) => ErrorCode::InvalidParameterValue,
             _ => ErrorCode::InternalError,
         }
     }
