@@ -159,6 +159,26 @@ impl ErrorCode {
         }
     }
 
+    /// The code that an answer of this or another server has; nothing for one that is not known here.
+    pub fn read(text: &str) -> Option<Self> {
+        const ALL: [ErrorCode; 13] = [
+            ErrorCode::InternalError,
+            ErrorCode::TemporarilyUnavailable,
+            ErrorCode::NotImplemented,
+            ErrorCode::InvalidParameterValue,
+            ErrorCode::BadRequest,
+            ErrorCode::ResourceAlreadyExists,
+            ErrorCode::ResourceDoesNotExist,
+            ErrorCode::ResourceConflict,
+            ErrorCode::InvalidState,
+            ErrorCode::EndpointNotFound,
+            ErrorCode::PermissionDenied,
+            ErrorCode::Unauthenticated,
+            ErrorCode::ResourceExhausted,
+        ];
+        ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
