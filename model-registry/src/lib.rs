@@ -21,12 +21,15 @@ mod error;
 pub mod filter;
 mod ids;
 mod limits;
+mod names;
 mod number;
 pub mod package;
 mod page;
 pub mod promotion;
 pub mod registered;
+mod source;
 pub mod store;
+pub mod webhooks;
 
 pub use error::{Error, ErrorCode, Result};
 pub use ids::{ExperimentId, LoggedModelId, RunId, VersionNumber};
