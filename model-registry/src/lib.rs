@@ -25,6 +25,7 @@ pub mod filter;
 pub mod folder;
 mod ids;
 mod limits;
+mod names;
 mod number;
 pub mod package;
 mod page;
@@ -32,7 +33,9 @@ pub mod promotion;
 pub mod register;
 pub mod registered;
 pub mod serve;
+mod source;
 pub mod store;
+pub mod webhooks;
 
 pub use error::{Error, ErrorCode, Result};
 pub use ids::{ExperimentId, LoggedModelId, RunId, VersionNumber};

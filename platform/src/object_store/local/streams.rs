@@ -20,12 +20,13 @@ const PIECE: usize = 1024 * 1024;
 
 /// Reads a file or a range of it. What is written under its name meanwhile changes nothing.
 pub(super) async fn read(path: PathBuf, key: String, range: Option<Range<u64>>) -> Result<ObjectBody> {
+    let start = range.as_ref().map_or(0, |range| range.start);
     let (file, meta, path) = blocking(move || {
         let mut file = open_file(&path)?;
         let failed = |error| Error::from_io("read", &path, &error);
         let meta = walk::object_meta(key, &file.metadata().map_err(failed)?);
-        if let Some(range) = range.as_ref().filter(|range| range.start > 0) {
-            file.seek(SeekFrom::Start(range.start)).map_err(failed)?;
+        if start > 0 {
+            file.seek(SeekFrom::Start(start)).map_err(failed)?;
         }
         Ok((file, meta, path))
     })

@@ -180,6 +180,10 @@ impl S3Store {
         }
     }
 
+    async fn delete_listed(self, object: Result<ObjectMeta>) -> Result<()> {
+        self.delete(&object?.key).await
+    }
+
     fn broken_body(&self, key: &str, reason: String) -> Error {
         Error::ObjectStore { action: "read", uri: self.location.uri(key), reason, transient: true }
     }
@@ -297,7 +301,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn delete_folder(&self, folder: &str) -> Result<()> {
-        let gone = self.list(folder).map(|object| async { self.delete(&object?.key).await });
+        let gone = self.list(folder).map(|object| self.clone().delete_listed(object));
         gone.buffer_unordered(DELETES_AT_ONCE).try_collect::<()>().await
     }
 

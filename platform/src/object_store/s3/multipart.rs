@@ -1,13 +1,13 @@
 //! Uploads in parts, for what is too large for one request.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::error::{Target, explain};
@@ -30,28 +30,29 @@ pub(super) struct Upload<'a> {
     pub target: Target<'a>,
 }
 
-enum Content<'a> {
+#[derive(Clone)]
+enum Content {
     Bytes(Bytes),
-    File(&'a Path),
+    File(PathBuf),
 }
 
 impl Upload<'_> {
     pub(super) async fn bytes(&self, bytes: Bytes) -> Result<()> {
         let size = bytes.len() as u64;
-        self.run(&Content::Bytes(bytes), size).await
+        self.run(Content::Bytes(bytes), size).await
     }
 
     pub(super) async fn file(&self, file: &Path, size: u64) -> Result<()> {
-        self.run(&Content::File(file), size).await
+        self.run(Content::File(file.to_owned()), size).await
     }
 
-    async fn run(&self, content: &Content<'_>, size: u64) -> Result<()> {
-        let pieces = stream::iter(parts(size)).then(|range| read(content, range));
-        self.pieces(pieces).await
+    async fn run(&self, content: Content, size: u64) -> Result<()> {
+        let pieces = stream::iter(parts(size)).then(move |range| read(content.clone(), range));
+        self.pieces(pieces.boxed()).await
     }
 
     /// Sends pieces as they come, a few at once. All but the last must have the size of a part.
-    pub(super) async fn pieces(&self, pieces: impl Stream<Item = Result<Bytes>>) -> Result<()> {
+    pub(super) async fn pieces(&self, pieces: BoxStream<'static, Result<Bytes>>) -> Result<()> {
         let request = self.client.create_multipart_upload().bucket(self.bucket).key(&self.key);
         let created = request.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
         let created = created.map_err(|error| explain(&error, &self.target))?;
@@ -74,10 +75,10 @@ impl Upload<'_> {
         result
     }
 
-    async fn send_parts(&self, pieces: impl Stream<Item = Result<Bytes>>, upload_id: &str) -> Result<()> {
+    async fn send_parts(&self, pieces: BoxStream<'static, Result<Bytes>>, upload_id: &str) -> Result<()> {
         let sent = pieces
             .enumerate()
-            .map(|(index, bytes)| async move { self.send_part(bytes?, upload_id, index as i32 + 1).await })
+            .map(|(index, bytes)| self.send_part(bytes, upload_id, index as i32 + 1))
             .buffered(AT_ONCE);
         let parts: Vec<CompletedPart> = sent.try_collect().await?;
         let whole = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
@@ -86,7 +87,8 @@ impl Upload<'_> {
         done.map(drop).map_err(|error| explain(&error, &self.target))
     }
 
-    async fn send_part(&self, bytes: Bytes, upload_id: &str, number: i32) -> Result<CompletedPart> {
+    async fn send_part(&self, bytes: Result<Bytes>, upload_id: &str, number: i32) -> Result<CompletedPart> {
+        let bytes = bytes?;
         let request = self.client.upload_part().bucket(self.bucket).key(&self.key).upload_id(upload_id);
         let request = request.part_number(number).checksum_algorithm(ChecksumAlgorithm::Crc32);
         let sent = request.body(ByteStream::from(bytes)).send().await.map_err(|error| explain(&error, &self.target))?;
@@ -109,13 +111,13 @@ fn parts(size: u64) -> impl Iterator<Item = Range<u64>> {
     (0..size.div_ceil(part)).map(move |index| index * part..((index + 1) * part).min(size))
 }
 
-async fn read(content: &Content<'_>, range: Range<u64>) -> Result<Bytes> {
+async fn read(content: Content, range: Range<u64>) -> Result<Bytes> {
     let path = match content {
         Content::Bytes(bytes) => return Ok(bytes.slice(range.start as usize..range.end as usize)),
-        Content::File(path) => *path,
+        Content::File(path) => path,
     };
-    let failed = |error| Error::from_io("read", path, &error);
-    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let failed = |error| Error::from_io("read", &path, &error);
+    let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
     file.seek(std::io::SeekFrom::Start(range.start)).await.map_err(failed)?;
     let mut bytes = vec![0; (range.end - range.start) as usize];
     file.read_exact(&mut bytes).await.map_err(failed)?;

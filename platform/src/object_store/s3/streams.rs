@@ -1,6 +1,8 @@
 //! Objects that are read and written piece by piece.
 
 use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
@@ -105,22 +107,26 @@ pub(super) async fn write(store: &S3Store, key: &str, bytes: Incoming, size: Opt
         return Ok(source.read);
     }
     let upload = store.upload(key)?;
-    let mut read = 0;
-    let pieces = stream::try_unfold((source, Some(first), &mut read), |(mut source, first, read)| async move {
-        let piece = match first {
-            Some(first) => Some(first),
-            None => source.next().await?,
-        };
-        *read = source.read;
-        let Some(piece) = piece else {
-            // Before the parts are put together, so that no object appears that is not whole.
-            source.check()?;
-            return Ok(None);
-        };
-        Ok(Some((piece, (source, None, read))))
+    let read = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&read);
+    let pieces = stream::try_unfold((source, Some(first)), move |(mut source, first)| {
+        let count = Arc::clone(&count);
+        async move {
+            let piece = match first {
+                Some(first) => Some(first),
+                None => source.next().await?,
+            };
+            count.store(source.read, Ordering::Relaxed);
+            let Some(piece) = piece else {
+                // Before the parts are put together, so that no object appears that is not whole.
+                source.check()?;
+                return Ok(None);
+            };
+            Ok(Some((piece, (source, None))))
+        }
     });
-    upload.pieces(pieces).await?;
-    Ok(read)
+    upload.pieces(pieces.boxed()).await?;
+    Ok(read.load(Ordering::Relaxed))
 }
 
 /// Gathers what comes into pieces of the size of a part.
