@@ -180,6 +180,7 @@ CREATE TABLE model_version (
 CREATE INDEX model_version_of_stage ON model_version (model_no, stage, version);
 CREATE INDEX model_version_of_run ON model_version (run_id);
 CREATE INDEX model_version_updated ON model_version (updated_at, model_no, version);
+CREATE INDEX model_version_of_model_updated ON model_version (model_no, updated_at, version);
 CREATE TABLE model_version_tag (
   model_no BIGINT NOT NULL,
   version BIGINT NOT NULL,

@@ -10,6 +10,7 @@ mod model_rows;
 mod outbox;
 mod promotions;
 mod registered_models;
+mod registry_search;
 mod sources;
 mod version_rows;
 mod versions;
@@ -20,6 +21,12 @@ use std::sync::Arc;
 use platform::database::{Address, Database, Engine};
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+
+pub(crate) use deliveries::{Attempted, DueDelivery};
+pub(crate) use promotions::HistoryQuery;
+pub(crate) use registry_search::{Page, Search};
+pub(crate) use versions::NewVersion;
+pub(crate) use webhooks::{Webhook, WebhookFields, WebhookStatus};
 
 use crate::clock::now_millis;
 use crate::{Error, ExperimentId, Result};
