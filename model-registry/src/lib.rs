@@ -9,6 +9,8 @@
 //! | [`client`] | asks such a server, ours or MLflow's own |
 //! | [`promotion`] | moves aliases by compare-and-set, behind gates, with an audit |
 //! | [`registered`] | registered models and versions as the API writes them |
+//! | [`webhooks`] | tells others of changes |
+//! | [`gc`] | removes what was deleted |
 //! | [`package`] | an OCI image of a model and the program that serves it |
 //!
 //! Endpoints, limits and messages are those of mlflow 3.17.2, as its client sends them on the wire.
@@ -19,6 +21,7 @@ pub mod client;
 mod clock;
 mod error;
 pub mod filter;
+pub mod gc;
 mod ids;
 mod limits;
 mod names;

@@ -5,6 +5,7 @@
 
 mod aliases;
 mod deliveries;
+mod gc;
 mod migrations;
 mod model_rows;
 mod outbox;
@@ -23,6 +24,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
 pub(crate) use deliveries::{Attempted, DueDelivery};
+pub(crate) use gc::{Doomed, Kind, Orphan};
 pub(crate) use promotions::HistoryQuery;
 pub(crate) use registry_search::{Page, Search};
 pub(crate) use versions::NewVersion;
