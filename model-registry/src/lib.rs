@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`entities`] | experiments, runs and logged models as answers have them |
 //! | [`store`] | experiments, runs, models, versions, promotions in SQLite or PostgreSQL |
 //! | [`filter`] | MLflow's filter language and `order_by`, to SQL |
 //! | [`artifacts`] | files of runs and models in a folder or a bucket |
@@ -19,6 +20,7 @@ pub mod api;
 pub mod artifacts;
 pub mod client;
 mod clock;
+pub mod entities;
 mod error;
 pub mod filter;
 pub mod gc;
@@ -32,6 +34,7 @@ pub mod promotion;
 pub mod registered;
 mod source;
 pub mod store;
+mod validate;
 pub mod webhooks;
 
 pub use error::{Error, ErrorCode, Result};

@@ -3,13 +3,18 @@
 //! One file for each group of endpoints, each with a `routes()` of paths below `/api/2.0/mlflow`; the prefix
 //! `/ajax-api/2.0/mlflow` answers the same.
 
+mod experiments;
 mod extract;
 mod guard;
+mod logged_models;
+mod metrics;
 mod model_versions;
 mod problem;
 mod promotions;
 mod registered_models;
+mod runs;
 mod webhooks;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
@@ -43,12 +48,14 @@ pub struct App {
 /// All routes.
 pub fn router(app: App) -> Router {
     let mlflow = Router::new()
+        .merge(experiments::routes())
+        .merge(runs::routes())
+        .merge(metrics::routes())
+        .merge(logged_models::routes())
         .merge(registered_models::routes())
         .merge(model_versions::routes())
         .merge(webhooks::routes());
-    let own = Router::new()
-        .merge(promotions::routes())
-        .merge(webhooks::own_routes());
+    let own = Router::new().merge(promotions::routes()).merge(webhooks::own_routes());
     Router::new()
         .nest("/api/2.0/mlflow", mlflow.clone())
         .nest("/ajax-api/2.0/mlflow", mlflow)

@@ -5,13 +5,23 @@
 
 mod aliases;
 mod deliveries;
+pub(crate) mod experiments;
 mod gc;
+pub(crate) mod inputs;
+pub(crate) mod logged_models;
+mod metrics;
 mod migrations;
 mod model_rows;
+mod names;
 mod outbox;
+mod parts;
 mod promotions;
 mod registered_models;
 mod registry_search;
+pub(crate) mod run_log;
+pub(crate) mod run_search;
+pub(crate) mod runs;
+pub(crate) mod sets;
 mod sources;
 mod version_rows;
 mod versions;
