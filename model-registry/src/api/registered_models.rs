@@ -10,7 +10,7 @@ use super::{App, Json, Query};
 use crate::promotion::Principal;
 use crate::registered::{ModelVersion, RegisteredModel, Tag};
 use crate::store::{Page, Search};
-use crate::{Error, Result};
+use crate::{Error, Result, validate};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -188,11 +188,7 @@ async fn delete_alias(State(app): State<App>, who: Principal, Json(asked): Json<
 
 /// A field that must be there and not empty.
 pub(super) fn required<'a>(value: &'a Option<String>, name: &str) -> Result<&'a str> {
-    value.as_deref().filter(|value| !value.is_empty()).ok_or_else(|| {
-        Error::invalid(format!(
-            "Missing value for required parameter '{name}'. See the API docs for more information about request parameters."
-        ))
-    })
+    validate::required(value.as_deref(), name)
 }
 
 /// What is behind the question mark, where a name may occur more than once.
