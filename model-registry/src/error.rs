@@ -127,6 +127,8 @@ pub enum ErrorCode {
     ResourceDoesNotExist,
     /// Something else was there first: a compare-and-set lost.
     ResourceConflict,
+    /// What must be so first is not so: a gate refuses. Ours, not MLflow's.
+    FailedPrecondition,
     /// The state of a thing does not allow it.
     InvalidState,
     /// No such route.
@@ -151,6 +153,7 @@ impl ErrorCode {
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::ResourceConflict => "RESOURCE_CONFLICT",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
             Self::InvalidState => "INVALID_STATE",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
             Self::PermissionDenied => "PERMISSION_DENIED",
@@ -188,6 +191,7 @@ impl ErrorCode {
             Self::InvalidParameterValue | Self::BadRequest | Self::ResourceAlreadyExists => StatusCode::BAD_REQUEST,
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
             Self::ResourceConflict => StatusCode::CONFLICT,
+            Self::FailedPrecondition => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
@@ -227,7 +231,8 @@ impl Error {
             Self::Refused { code, .. } => *code,
             Self::Platform(error) if error.is_transient() => ErrorCode::TemporarilyUnavailable,
             Self::Promotion(promotion) if promotion.outcome == Outcome::Lost => ErrorCode::ResourceConflict,
-            Self::Promotion(_) | Self::Gates(_) => ErrorCode::InvalidParameterValue,
+            Self::Promotion(_) => ErrorCode::FailedPrecondition,
+            Self::Gates(_) => ErrorCode::InvalidParameterValue,
             _ => ErrorCode::InternalError,
         }
     }

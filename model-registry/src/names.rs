@@ -4,15 +4,14 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::limits::KEY;
 use crate::registered::Tag;
-use crate::{Error, Result, VersionNumber};
+use crate::{Error, Result, VersionNumber, validate};
 
 /// Characters of a model's name.
 const MODEL_NAME: usize = 256;
 /// Characters of an alias.
 const ALIAS: usize = 255;
-/// Characters of a tag's key.
-const TAG_KEY: usize = 250;
 /// Characters of the value of a tag of a model or version.
 const TAG_VALUE: usize = 100_000;
 
@@ -65,8 +64,15 @@ pub(crate) fn check_model(name: &str) -> Result<()> {
     if name.contains(['/', ':']) {
         return Err(Error::invalid(format!("Invalid model name '{name}'. Names cannot contain '/' or ':'.")));
     }
-    check_path("name", name)?;
-    check_length("name", MODEL_NAME, name)
+    let resolved = validate::resolved(name);
+    if resolved != name || resolved == "." || resolved.starts_with("..") {
+        let why = format!(
+            "Names may be treated as files in certain cases, and must not resolve to other names when treated as such. \
+             This name would resolve to '{resolved}'"
+        );
+        return Err(validate::not_allowed("name", &Value::from(name), &why));
+    }
+    validate::length(name, MODEL_NAME, "name")
 }
 
 /// Checks the new name of a model.
@@ -93,7 +99,7 @@ pub(crate) fn check_alias(name: &str) -> Result<()> {
             "Invalid alias name: '{name}'. Names may only contain alphanumerics, underscores (_), and dashes (-)."
         )));
     }
-    check_length("Registered model alias name", ALIAS, name)
+    validate::length(name, ALIAS, "Registered model alias name")
 }
 
 /// Refuses aliases that mean something already: `latest` and `v1`.
@@ -111,21 +117,13 @@ pub(crate) fn check_not_reserved(alias: &str) -> Result<()> {
 /// Checks a tag of a model or a version.
 pub(crate) fn check_tag(tag: &Tag) -> Result<()> {
     check_tag_key(&tag.key)?;
-    check_length("key", TAG_KEY, &tag.key)?;
-    check_length("value", TAG_VALUE, &tag.value)
+    validate::length(&tag.key, KEY, "key")?;
+    validate::length(&tag.value, TAG_VALUE, "value")
 }
 
 /// Checks the key of a tag.
 pub(crate) fn check_tag_key(key: &str) -> Result<()> {
-    if !key.chars().all(|character| is_word(character) || "/.- :".contains(character)) {
-        return Err(invalid_value(
-            "key",
-            key,
-            "Names may only contain alphanumerics, underscores (_), dashes (-), periods (.), spaces ( ), colon(:) and \
-             slashes (/).",
-        ));
-    }
-    check_path("key", key)
+    validate::key(key, "key")
 }
 
 /// The tags, each key once: of several values the last one counts.
@@ -149,75 +147,10 @@ fn is_word(character: char) -> bool {
     character.is_alphanumeric() || character == '_'
 }
 
-/// Names may be files somewhere, and must not be other names then.
-fn check_path(what: &str, name: &str) -> Result<()> {
-    let normal = normal_path(name);
-    if normal == name && normal != "." && !normal.starts_with("..") && !normal.starts_with('/') {
-        return Ok(());
-    }
-    let message = format!(
-        "Names may be treated as files in certain cases, and must not resolve to other names when treated as such. This \
-         name would resolve to '{normal}'"
-    );
-    Err(invalid_value(what, name, &message))
-}
-
-fn check_length(what: &str, limit: usize, text: &str) -> Result<()> {
-    // No text has more characters than bytes.
-    if text.len() <= limit || text.chars().count() <= limit {
-        return Ok(());
-    }
-    Err(Error::invalid(format!("'{what}' exceeds the maximum length of {limit} characters")))
-}
-
-fn invalid_value(what: &str, value: &str, message: &str) -> Error {
-    Error::invalid(format!("Invalid value {} for parameter '{what}' supplied: {message}", Value::from(value)))
-}
-
-/// Python's `posixpath.normpath`.
-fn normal_path(path: &str) -> String {
-    let root = match path {
-        path if path.starts_with("//") && !path.starts_with("///") => "//",
-        path if path.starts_with('/') => "/",
-        _ => "",
-    };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if parts.is_empty() && !root.is_empty() => {}
-            part => parts.push(part),
-        }
-    }
-    let normal = format!("{root}{}", parts.join("/"));
-    if normal.is_empty() { ".".to_owned() } else { normal }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn paths_are_made_normal_as_python_does() {
-        for (path, normal) in [
-            ("a/b", "a/b"),
-            ("a//b/", "a/b"),
-            ("./a", "a"),
-            ("a/../b", "b"),
-            ("../a", "../a"),
-            ("/../a", "/a"),
-            ("//a", "//a"),
-            ("///a", "/a"),
-            ("", "."),
-            (".", "."),
-        ] {
-            assert_eq!(normal_path(path), normal, "{path}");
-        }
-    }
 
     #[test]
     fn reserved_names_and_bad_ones_are_refused() {

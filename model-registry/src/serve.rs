@@ -1,12 +1,14 @@
 //! The server: opens tables and files, listens, answers, tidies up, and ends when it is told to.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::serve::ListenerExt;
 use chrono::{TimeDelta, Utc};
+use platform::config::Config;
 use platform::database::Address;
 use platform::object_store::Location;
 use tokio::net::TcpListener;
@@ -16,6 +18,7 @@ use tracing::{debug, info, warn};
 use crate::api::{App, router};
 use crate::artifacts::Artifacts;
 use crate::store::Store;
+use crate::webhooks::{Deliverer, SecretKey, WebhookOptions, Webhooks};
 use crate::{Error, Result};
 
 /// What artifact URIs begin with: clients send files to this server, which puts them where they belong.
@@ -26,17 +29,48 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// How often uploads are looked for that will not be completed.
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
 /// When an upload that was begun is given up.
-const UPLOAD_HOURS: i64 = 24;
+pub const UPLOAD_HOURS: i64 = 24;
+
+/// Where a registry keeps its things.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The tables.
+    pub database: Address,
+    /// The files.
+    pub artifacts: Location,
+    /// The folder of the key that seals secrets of webhooks, unless a variable holds it.
+    pub home: PathBuf,
+    /// How receivers of webhooks are told.
+    pub webhooks: WebhookOptions,
+}
 
 /// What a server needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// A loopback address; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// The tables.
-    pub database: Address,
-    /// The files.
-    pub artifacts: Location,
+    /// Tables and files.
+    pub places: Places,
+}
+
+impl Places {
+    /// Those of the settings.
+    ///
+    /// # Errors
+    /// `registry.artifacts` is no place for files.
+    pub fn of(config: &Config) -> Result<Self> {
+        let anywhere = config.registry.webhooks_anywhere;
+        Ok(Self {
+            database: config.registry_address(),
+            artifacts: Location::parse(&config.artifacts_url())?,
+            home: config.home.clone(),
+            webhooks: WebhookOptions {
+                allow_http: anywhere,
+                allow_private: anywhere,
+                ..WebhookOptions::default()
+            },
+        })
+    }
 }
 
 /// A server that listens.
@@ -51,10 +85,11 @@ pub struct Service {
 ///
 /// # Errors
 /// What is wrong with the database or the place of the files, and what to do.
-pub async fn open(database: &Address, artifacts: &Location) -> Result<App> {
+pub async fn open(places: &Places) -> Result<App> {
     let (store, artifacts) =
-        tokio::try_join!(Store::open_current(database, ARTIFACT_ROOT), Artifacts::open(artifacts))?;
-    Ok(App { store, artifacts: Arc::new(artifacts) })
+        tokio::try_join!(Store::open_current(&places.database, ARTIFACT_ROOT), Artifacts::open(&places.artifacts))?;
+    let webhooks = Webhooks::new(places.webhooks.clone(), SecretKey::open_in(&places.home)?)?;
+    Ok(App { store, artifacts: Arc::new(artifacts), webhooks })
 }
 
 impl Service {
@@ -67,7 +102,7 @@ impl Service {
         if !address.ip().is_loopback() {
             return Err(Error::OpenAddress(address));
         }
-        let app = open(&options.database, &options.artifacts).await?;
+        let app = open(&options.places).await?;
         let listen = async {
             let listener = TcpListener::bind(address).await?;
             let bound = listener.local_addr()?;
@@ -94,9 +129,14 @@ impl Service {
     pub async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
         let Self { app, listener, address } = self;
         info!(url = %format!("http://{address}"), "the registry answers");
-        let background = tokio::spawn(tidy(app.clone(), stop.clone()));
+        let tidying = tokio::spawn(tidy(app.clone(), stop.clone()));
+        let deliverer = Deliverer::new(app.store.clone(), app.webhooks.clone());
+        let stopped = stop.clone();
+        let telling = tokio::spawn(async move { deliverer.serve(stopped).await });
         let answered = answer(listener, router(app), stop).await;
-        background.abort();
+        tidying.abort();
+        // What was being told is told again by the next one, if this does not end by itself.
+        let _ = tokio::time::timeout(DRAIN, telling).await;
         answered.map_err(|source| Error::Listen { address, source })
     }
 }

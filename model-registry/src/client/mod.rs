@@ -18,7 +18,6 @@ mod tracking;
 mod transport;
 
 use platform::config::Config;
-use platform::object_store::Location;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -30,7 +29,7 @@ pub use resolve::Source;
 pub(crate) use resolve::quoted;
 pub use tracking::{Experiment, Metric, Param, Run, RunInfo, RunStatus};
 
-use crate::serve;
+use crate::serve::{self, Places};
 use crate::{Error, ErrorCode, Result};
 use transport::{Ask, Transport};
 
@@ -73,8 +72,7 @@ impl Client {
     /// # Errors
     /// What is wrong with the tables or the files.
     pub async fn local(config: &Config) -> Result<Self> {
-        let artifacts = Location::parse(&config.artifacts_url())?;
-        Ok(Self::of_app(serve::open(&config.registry_address(), &artifacts).await?))
+        Ok(Self::of_app(serve::open(&Places::of(config)?).await?))
     }
 
     /// Tables and files that are open already.

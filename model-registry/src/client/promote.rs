@@ -52,9 +52,9 @@ impl Client {
     /// The server does not answer or refuses.
     pub async fn promotions(&self, model: &str, alias: Option<&str>, most: u32) -> Result<Vec<Promotion>> {
         let most = most.to_string();
-        let mut query = vec![("max_results", most.as_str())];
+        let mut query = vec![("limit", most.as_str())];
         query.extend(alias.map(|alias| ("alias", alias)));
-        let answer: History = self.get(&format!("{}/promotions", model_path(model)), &query).await?;
+        let answer: History = self.get(&format!("{}/history", model_path(model)), &query).await?;
         Ok(answer.promotions)
     }
 

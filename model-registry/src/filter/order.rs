@@ -72,10 +72,10 @@ impl Order {
         }
     }
 
-    /// The metric by which runs are ordered before anything else, and whether its smallest value comes first.
-    pub(crate) fn first_metric(&self) -> Option<(&str, bool)> {
+    /// The metric by which runs are ordered before anything else.
+    pub(crate) fn first_metric(&self) -> Option<&str> {
         match self.keys.first() {
-            Some((Key::Metric(key), ascending)) => Some((key, *ascending)),
+            Some((Key::Metric(key), _)) => Some(key),
             _ => None,
         }
     }

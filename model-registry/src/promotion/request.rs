@@ -230,6 +230,35 @@ impl Required {
     }
 }
 
+impl MoveKind {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Rollback => "rollback",
+            Self::Set => "set",
+            Self::Delete => "delete",
+        }
+    }
+
+    pub(crate) fn stored(text: &str) -> Option<Self> {
+        [Self::Promote, Self::Rollback, Self::Set, Self::Delete].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl Outcome {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Refused => "refused",
+            Self::Lost => "lost",
+        }
+    }
+
+    pub(crate) fn stored(text: &str) -> Option<Self> {
+        [Self::Moved, Self::Refused, Self::Lost].into_iter().find(|outcome| outcome.as_str() == text)
+    }
+}
+
 impl From<Move> for MoveKind {
     fn from(kind: Move) -> Self {
         match kind {

@@ -5,12 +5,24 @@
 
 mod aliases;
 mod deliveries;
+pub(crate) mod experiments;
+mod gc;
+pub(crate) mod inputs;
+pub(crate) mod logged_models;
+mod metrics;
 mod migrations;
 mod uploads;
 mod model_rows;
+mod names;
 mod outbox;
+mod parts;
 mod promotions;
 mod registered_models;
+mod registry_search;
+pub(crate) mod run_log;
+pub(crate) mod run_search;
+pub(crate) mod runs;
+pub(crate) mod sets;
 mod sources;
 mod version_rows;
 mod versions;
@@ -21,6 +33,13 @@ use std::sync::Arc;
 use platform::database::{Address, Database, Engine};
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
+
+pub(crate) use deliveries::{Attempted, DueDelivery};
+pub(crate) use gc::{Doomed, Kind, Orphan};
+pub(crate) use promotions::HistoryQuery;
+pub(crate) use registry_search::{Page, Search};
+pub(crate) use versions::NewVersion;
+pub(crate) use webhooks::{Webhook, WebhookFields, WebhookStatus};
 
 use crate::clock::now_millis;
 use crate::{Error, ExperimentId, Result};

@@ -152,3 +152,35 @@ pub(super) fn read_version(row: &AnyRow, name: String, version: VersionNumber) -
         aliases: Vec::new(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use platform::database::Address;
+    use sqlx::AssertSqlSafe;
+
+    use super::*;
+    use crate::store::version_rows;
+
+    /// What is asked often is found by indexes: no step of the plan walks through all versions or tags.
+    #[tokio::test]
+    async fn models_and_versions_are_read_by_indexes_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&Address::Sqlite(home.path().join("registry.db")), "mlflow-artifacts:").await.unwrap();
+        for sql in [ONE.as_str(), LIST.as_str()].into_iter().chain(version_rows::statements()) {
+            let plan: Vec<AnyRow> = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
+                .bind("owl")
+                .bind(1_i64)
+                .fetch_all(store.pool())
+                .await
+                .unwrap();
+            let steps: Vec<String> = plan.iter().map(|row| row.get::<String, _>(3)).collect();
+            assert!(steps.len() > 3, "{steps:?}");
+            let walks = |step: &&String| {
+                let tables = ["SCAN m", "SCAN v", "SCAN t", "SCAN a", "SCAN registered_model"];
+                tables.iter().any(|table| step.as_str() == *table || step.starts_with(&format!("{table} ")))
+            };
+            assert_eq!(steps.iter().find(walks), None, "{sql}\n{}", steps.join("\n"));
+        }
+    }
+}

@@ -143,3 +143,9 @@ fn read(rows: &[AnyRow]) -> sqlx::Result<Option<ModelVersion>> {
     }
     Ok(version)
 }
+
+/// The statements that find one version, for a look at their plans.
+#[cfg(test)]
+pub(super) fn statements() -> [&'static str; 3] {
+    [ONE.as_str(), ALIASED.as_str(), LAST.as_str()]
+}

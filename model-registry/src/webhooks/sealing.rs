@@ -12,6 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
+/// The environment variable with the key.
+pub const SECRET_KEY_VARIABLE: &str = "SAFARI_REGISTRY_SECRET_KEY";
+
 /// Bytes of a key.
 const KEY_LEN: usize = 32;
 
@@ -23,6 +26,18 @@ const SEALED: &str = "v1:";
 pub struct SecretKey(LessSafeKey);
 
 impl SecretKey {
+    /// The key of a server: that of the environment variable [`SECRET_KEY_VARIABLE`], or else that of the file
+    /// `registry.key` in its home, which is made when it is not there.
+    ///
+    /// # Errors
+    /// When the variable holds no key, or the file cannot be read or made.
+    pub fn open_in(home: &Path) -> Result<Self> {
+        match std::env::var(SECRET_KEY_VARIABLE) {
+            Ok(text) => Self::from_text(&text),
+            Err(_) => Self::from_file(&home.join("registry.key")),
+        }
+    }
+
     /// The key that a text of 16 or more characters stands for: 32 bytes in base64 are the key, of another text it is the
     /// SHA-256.
     ///

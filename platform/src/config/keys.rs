@@ -340,6 +340,22 @@ pub(super) const KEYS: &[Key] = &[
         },
     },
     Key {
+        name: "registry.webhooks",
+        default: "public",
+        allowed: "public or any",
+        help: "Which receivers of webhooks are told: those with https and an address on the internet, or any, such as a program on this machine.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.registry.webhooks_anywhere = match text {
+                "public" => false,
+                "any" => true,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
         name: "log.level",
         default: "info",
         allowed: "off, error, warn, info, debug or trace, or a list such as warn,pipeline=debug",

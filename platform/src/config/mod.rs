@@ -166,6 +166,8 @@ pub struct RegistryConfig {
     pub artifacts: String,
     /// What was deleted so many days ago may be removed.
     pub grace_days: u32,
+    /// Whether receivers of webhooks may have internal addresses, and no TLS.
+    pub webhooks_anywhere: bool,
 }
 
 /// Without the passwords that the URLs may hold.
@@ -177,6 +179,7 @@ impl fmt::Debug for RegistryConfig {
             .field("database", &keys::masked(&self.database))
             .field("artifacts", &self.artifacts)
             .field("grace_days", &self.grace_days)
+            .field("webhooks_anywhere", &self.webhooks_anywhere)
             .finish()
     }
 }
