@@ -201,12 +201,12 @@ impl ErrorCode {
 
 impl Error {
     /// A value that is not allowed.
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+    pub fn invalid(message: impl Into<String>) -> Self {
         Self::refused(ErrorCode::InvalidParameterValue, message)
     }
 
     /// There is no such thing.
-    pub(crate) fn missing(message: impl Into<String>) -> Self {
+    pub fn missing(message: impl Into<String>) -> Self {
         Self::refused(ErrorCode::ResourceDoesNotExist, message)
     }
 

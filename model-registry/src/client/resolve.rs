@@ -134,7 +134,7 @@ impl Client {
 }
 
 /// A text in MLflow's filter language.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     if text.contains('\'') { format!("\"{text}\"") } else { format!("'{text}'") }
 }
 
