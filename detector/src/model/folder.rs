@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{LIQUID_FILE, SETTINGS_FILE, read_settings, version};
@@ -18,9 +20,55 @@ const MLMODEL_FILE: &str = "MLmodel";
 /// How the liquid network was judged.
 const METRICS_FILE: &str = "metrics.json";
 
+/// The model's card.
+const CARD_FILE: &str = "README.md";
+
+/// The input example, as MLflow's client writes the split form of a table.
+const EXAMPLE_FILE: &str = "input_example.json";
+
 /// Files that a model has beside its networks and settings; those that are there are copied.
 const COPIED: [&str; 6] =
-    ["labels.csv", "clades.csv", "coco_groups.csv", "LICENSE.coco-ssd", "LICENSE.efficientnet-lite0", "README.md"];
+    ["labels.csv", "clades.csv", "coco_groups.csv", "LICENSE.coco-ssd", "LICENSE.efficientnet-lite0", CARD_FILE];
+
+/// What a model folder holds beside the model.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// What it was made of, and where.
+    pub lineage: Option<Lineage>,
+    /// A photograph or video that the model can be tried with.
+    pub example: Option<Vec<u8>>,
+    /// The card, in Markdown; without one that of the base model is kept.
+    pub card: Option<String>,
+}
+
+/// What a model was made of, and where; in `MLmodel` under `metadata.lineage`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// The DAG whose run trained it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dag: Option<String>,
+    /// The run that trained it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_id: Option<String>,
+    /// The task instance that trained it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// Where the training data were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_data: Option<String>,
+    /// SHA-256 over names, contents and labels of the training data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_digest: Option<String>,
+    /// Version of the table `detections` when the labels were asked of the tables.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_table_version: Option<i64>,
+    /// Commit of the code that trained it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_commit: Option<String>,
+    /// Version of the model whose networks and vocabulary it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_model: Option<String>,
+}
 
 /// Format of <https://mlflow.org/docs/latest/ml/model/> as of MLflow 3.
 #[derive(Debug, Serialize)]
@@ -31,6 +79,8 @@ struct MlModel {
     mlflow_version: &'static str,
     model_size_bytes: u64,
     model_uuid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved_input_example_info: Option<Value>,
     signature: BTreeMap<&'static str, Option<String>>,
     utc_time_created: String,
 }
@@ -39,7 +89,13 @@ struct MlModel {
 ///
 /// `metrics` becomes `metrics.json`. Every file appears whole; the description comes last. `base` and `target` may be
 /// the same folder.
-pub fn write_folder(base: &Path, target: &Path, weights: &Path, metrics: &impl Serialize) -> Result<()> {
+pub fn write_folder(
+    base: &Path,
+    target: &Path,
+    weights: &Path,
+    metrics: &impl Serialize,
+    extras: &Extras,
+) -> Result<()> {
     fs::create_dir_all(target).map_err(Error::io(target))?;
     let mut settings = read_settings(base)?;
     for file in COPIED.into_iter().chain([settings.detector.as_str(), settings.embedder.as_str()]) {
@@ -52,22 +108,91 @@ pub fn write_folder(base: &Path, target: &Path, weights: &Path, metrics: &impl S
     write_json(&target.join(METRICS_FILE), metrics)?;
     settings.liquid = Some(LIQUID_FILE.to_owned());
     write_json(&target.join(SETTINGS_FILE), &settings)?;
-    describe(target, Utc::now())
+    if let Some(card) = &extras.card {
+        write_whole(&target.join(CARD_FILE), card.as_bytes())?;
+    }
+    if let Some(example) = &extras.example {
+        write_json(&target.join(EXAMPLE_FILE), &json!({ "columns": ["media"], "data": [[STANDARD.encode(example)]] }))?;
+    }
+    describe(target, Utc::now(), extras.lineage.as_ref())
+}
+
+/// The lineage that the `MLmodel` of `folder` states; none if it states none or is not there.
+///
+/// # Errors
+/// [`Error::ModelFolder`] for a description that cannot be read.
+pub fn lineage(folder: &Path) -> Result<Option<Lineage>> {
+    #[derive(Deserialize)]
+    struct Description {
+        #[serde(default)]
+        metadata: Option<Metadata>,
+    }
+    #[derive(Deserialize)]
+    struct Metadata {
+        #[serde(default)]
+        lineage: Option<Lineage>,
+    }
+    let description: Option<Description> = read_description(folder)?;
+    Ok(description.and_then(|description| description.metadata).and_then(|metadata| metadata.lineage))
+}
+
+/// The bytes of the photograph or video that the model in `folder` can be tried with; none if it has no input example.
+///
+/// # Errors
+/// [`Error::ModelFolder`] for an example that is no table with a column `media` in base64.
+pub fn input_example(folder: &Path) -> Result<Option<Vec<u8>>> {
+    #[derive(Deserialize)]
+    struct Description {
+        #[serde(default)]
+        saved_input_example_info: Option<Info>,
+    }
+    #[derive(Deserialize)]
+    struct Info {
+        artifact_path: String,
+    }
+    #[derive(Deserialize)]
+    struct Table {
+        columns: Vec<String>,
+        data: Vec<Vec<Value>>,
+    }
+    let broken = |reason: String| Error::ModelFolder { path: folder.to_owned(), reason };
+    let description: Option<Description> = read_description(folder)?;
+    let Some(info) = description.and_then(|description| description.saved_input_example_info) else { return Ok(None) };
+    if Path::new(&info.artifact_path).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        return Err(broken(format!("{MLMODEL_FILE} names {}, which lies outside the folder", info.artifact_path)));
+    }
+    let path = folder.join(&info.artifact_path);
+    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    let table: Table =
+        serde_json::from_slice(&bytes).map_err(|error| broken(format!("{}: {error}", info.artifact_path)))?;
+    let column = table.columns.iter().position(|column| column == "media");
+    let cell = column.and_then(|column| table.data.first()?.get(column)?.as_str());
+    // Python's encoder breaks lines.
+    let text: Option<String> = cell.map(|cell| cell.split_ascii_whitespace().collect());
+    let media = text.and_then(|text| STANDARD.decode(text).ok());
+    media.map(Some).ok_or_else(|| broken(format!("{} has no column `media` in base64", info.artifact_path)))
 }
 
 /// Writes the `MLmodel` of the model in `folder`.
-pub fn describe(folder: &Path, created: DateTime<Utc>) -> Result<()> {
+pub fn describe(folder: &Path, created: DateTime<Utc>, lineage: Option<&Lineage>) -> Result<()> {
     let settings = read_settings(folder)?;
     let version = version(folder)?;
     let mut size = 0;
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
         // The card may be edited after the fact.
-        if path.file_name().is_some_and(|name| name != MLMODEL_FILE && name != "README.md") {
+        if path.file_name().is_some_and(|name| name != MLMODEL_FILE && name != CARD_FILE) {
             size += path.metadata().map_err(Error::io(&path))?.len();
         }
     }
     let digest = uuid_of(version.as_str());
+    let mut metadata = json!({ "version": version.as_str(), "preprocessing": preprocessing() });
+    if let Some(lineage) = lineage {
+        metadata["lineage"] = json!(lineage);
+    }
+    let example = folder.join(EXAMPLE_FILE).exists();
+    let example =
+        example.then(|| json!({ "artifact_path": EXAMPLE_FILE, "pandas_orient": "split", "type": "dataframe" }));
     let description = MlModel {
         artifact_path: settings.name.clone(),
         flavors: BTreeMap::from([(
@@ -82,16 +207,28 @@ pub fn describe(folder: &Path, created: DateTime<Utc>) -> Result<()> {
                 "libtorch": "2.11.0",
             }),
         )]),
-        metadata: json!({ "version": version.as_str(), "preprocessing": preprocessing() }),
+        metadata,
         mlflow_version: "3.17.2",
         model_size_bytes: size,
         model_uuid: digest,
+        saved_input_example_info: example,
         signature: signature(),
         utc_time_created: created.format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
     };
     let text = serde_saphyr::to_string(&description)
         .map_err(|error| Error::ModelFolder { path: folder.to_owned(), reason: error.to_string() })?;
     write_whole(&folder.join(MLMODEL_FILE), text.as_bytes())
+}
+
+fn read_description<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Option<T>> {
+    let path = folder.join(MLMODEL_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let read = serde_saphyr::from_str(&text);
+    read.map(Some)
+        .map_err(|error| Error::ModelFolder { path: folder.to_owned(), reason: format!("{MLMODEL_FILE}: {error}") })
 }
 
 /// What turns media bytes into the networks' inputs.
