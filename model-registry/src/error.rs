@@ -1,6 +1,10 @@
 //! The one error type of this crate, and MLflow's error codes.
 
+use std::net::SocketAddr;
+
 use axum::http::StatusCode;
+
+use crate::promotion::Outcome;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,6 +33,29 @@ pub enum Error {
     /// The database's tables cannot be brought up to date.
     #[error("the registry's tables cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+
+    /// The tables of a database that others use are changed by an operator only.
+    #[error("the registry's tables in {database} are not those of this version: run `safari migrate`, then start again")]
+    OldTables {
+        /// The database, without its password.
+        database: String,
+    },
+
+    /// An address that others can reach.
+    #[error(
+        "{0} can be reached from other machines, and the registry knows no users yet; give a loopback address such as \
+         127.0.0.1:5000 with --listen, and let a gateway that knows users pass requests on"
+    )]
+    OpenAddress(SocketAddr),
+
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; another program may use it, give another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
 
     /// The database holds something that this version does not understand.
     #[error("the registry's database holds {found} for {what}: was it written by a newer version")]
@@ -62,6 +89,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+
+    /// A file of gates that is not one: a line `file:line:column: message` for each mistake.
+    #[error("{0}")]
+    Gates(String),
+
+    /// A promotion that was not done, with its row of the audit.
+    #[error("{}", .0.refusal())]
+    Promotion(Box<crate::promotion::Promotion>),
 
     /// A model folder that is not one, or whose files are not what they were.
     #[error("{folder} is no usable model: {reason}")]
@@ -124,6 +159,26 @@ impl ErrorCode {
         }
     }
 
+    /// The code that an answer of this or another server has; nothing for one that is not known here.
+    pub fn read(text: &str) -> Option<Self> {
+        const ALL: [ErrorCode; 13] = [
+            ErrorCode::InternalError,
+            ErrorCode::TemporarilyUnavailable,
+            ErrorCode::NotImplemented,
+            ErrorCode::InvalidParameterValue,
+            ErrorCode::BadRequest,
+            ErrorCode::ResourceAlreadyExists,
+            ErrorCode::ResourceDoesNotExist,
+            ErrorCode::ResourceConflict,
+            ErrorCode::InvalidState,
+            ErrorCode::EndpointNotFound,
+            ErrorCode::PermissionDenied,
+            ErrorCode::Unauthenticated,
+            ErrorCode::ResourceExhausted,
+        ];
+        ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
@@ -171,6 +226,8 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Platform(error) if error.is_transient() => ErrorCode::TemporarilyUnavailable,
+            Self::Promotion(promotion) if promotion.outcome == Outcome::Lost => ErrorCode::ResourceConflict,
+            Self::Promotion(_) | Self::Gates(_) => ErrorCode::InvalidParameterValue,
             _ => ErrorCode::InternalError,
         }
     }

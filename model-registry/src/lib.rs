@@ -8,6 +8,8 @@
 //! | [`api`] | the REST API that the unmodified `mlflow` client speaks |
 //! | [`client`] | asks such a server, ours or MLflow's own |
 //! | [`promotion`] | moves aliases by compare-and-set, behind gates, with an audit |
+//! | [`serve`] | the server around the API |
+//! | [`registered`] | registered models and versions as the API writes them |
 //! | [`package`] | an OCI image of a model and the program that serves it |
 //!
 //! Endpoints, limits and messages are those of mlflow 3.17.2, as its client sends them on the wire.
@@ -24,6 +26,8 @@ mod number;
 pub mod package;
 mod page;
 pub mod promotion;
+pub mod serve;
+pub mod registered;
 pub mod store;
 
 pub use error::{Error, ErrorCode, Result};

@@ -3,8 +3,11 @@
 //! One file for each group of endpoints, each with a `routes()` of paths below `/api/2.0/mlflow`; the prefix
 //! `/ajax-api/2.0/mlflow` answers the same.
 
+mod artifacts;
 mod extract;
+mod parts;
 mod problem;
+mod ranges;
 
 use std::sync::Arc;
 
@@ -34,9 +37,14 @@ pub struct App {
 /// All routes.
 pub fn router(app: App) -> Router {
     let mlflow = Router::new();
+    let mlflow = mlflow.merge(artifacts::run_routes());
+    let files = artifacts::routes();
     Router::new()
         .nest("/api/2.0/mlflow", mlflow.clone())
         .nest("/ajax-api/2.0/mlflow", mlflow)
+        .nest("/api/2.0/mlflow-artifacts", files.clone())
+        .nest("/ajax-api/2.0/mlflow-artifacts", files)
+        .merge(artifacts::page_routes())
         .route("/health", get(async || "OK"))
         .route("/version", get(async || MLFLOW_VERSION))
         .fallback(problem::no_such_route)

@@ -4,6 +4,7 @@
 //! to a change is written: the rows, what webhooks are to be told, the audit.
 
 mod migrations;
+mod uploads;
 
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::clock::now_millis;
 use crate::{Error, ExperimentId, Result};
+
+pub(crate) use uploads::Upload;
 
 /// A handle to the tables; clones share it.
 #[derive(Clone, Debug)]
@@ -43,6 +46,30 @@ impl Store {
         let store = Self { database, artifact_root: artifact_root.into(), writer: Arc::new(Mutex::new(())) };
         store.make_default_experiment().await?;
         Ok(store)
+    }
+
+    /// As [`Store::open`], but the tables of a PostgreSQL server, which others may use at the same moment, must be those of
+    /// this version already: `safari migrate` makes them so.
+    ///
+    /// # Errors
+    /// [`Error::OldTables`], and what is wrong with the database.
+    pub async fn open_current(address: &Address, artifact_root: &str) -> Result<Self> {
+        if address.engine() == Engine::Postgres && !Self::pending(address).await?.is_empty() {
+            return Err(Error::OldTables { database: address.to_string() });
+        }
+        Self::open(address, artifact_root).await
+    }
+
+    /// The changes that the tables need to be those of this version, such as `1 registry`. A SQLite file that does not
+    /// exist is made.
+    ///
+    /// # Errors
+    /// What is wrong with the database and what to do.
+    pub async fn pending(address: &Address) -> Result<Vec<String>> {
+        let database = Database::open(address).await?;
+        let pending = migrations::pending(&database).await;
+        database.pool().close().await;
+        pending
     }
 
     /// The connections, for questions.

@@ -7,7 +7,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::error::{Target, explain};
@@ -46,6 +46,12 @@ impl Upload<'_> {
     }
 
     async fn run(&self, content: &Content<'_>, size: u64) -> Result<()> {
+        let pieces = stream::iter(parts(size)).then(|range| read(content, range));
+        self.pieces(pieces).await
+    }
+
+    /// Sends pieces as they come, a few at once. All but the last must have the size of a part.
+    pub(super) async fn pieces(&self, pieces: impl Stream<Item = Result<Bytes>>) -> Result<()> {
         let request = self.client.create_multipart_upload().bucket(self.bucket).key(&self.key);
         let created = request.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
         let created = created.map_err(|error| explain(&error, &self.target))?;
@@ -57,7 +63,7 @@ impl Upload<'_> {
                 transient: false,
             });
         };
-        let result = self.send_parts(content, size, upload_id).await;
+        let result = self.send_parts(pieces, upload_id).await;
         if result.is_err() {
             // Else the parts stay, unseen and paid for. What matters is the first failure, so this one is only noted.
             let request = self.client.abort_multipart_upload().bucket(self.bucket).key(&self.key);
@@ -68,9 +74,10 @@ impl Upload<'_> {
         result
     }
 
-    async fn send_parts(&self, content: &Content<'_>, size: u64, upload_id: &str) -> Result<()> {
-        let sent = stream::iter((1..).zip(parts(size)))
-            .map(|(number, range)| self.send_part(content, upload_id, number, range))
+    async fn send_parts(&self, pieces: impl Stream<Item = Result<Bytes>>, upload_id: &str) -> Result<()> {
+        let sent = pieces
+            .enumerate()
+            .map(|(index, bytes)| async move { self.send_part(bytes?, upload_id, index as i32 + 1).await })
             .buffered(AT_ONCE);
         let parts: Vec<CompletedPart> = sent.try_collect().await?;
         let whole = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
@@ -79,14 +86,7 @@ impl Upload<'_> {
         done.map(drop).map_err(|error| explain(&error, &self.target))
     }
 
-    async fn send_part(
-        &self,
-        content: &Content<'_>,
-        upload_id: &str,
-        number: i32,
-        range: Range<u64>,
-    ) -> Result<CompletedPart> {
-        let bytes = read(content, range).await?;
+    async fn send_part(&self, bytes: Bytes, upload_id: &str, number: i32) -> Result<CompletedPart> {
         let request = self.client.upload_part().bucket(self.bucket).key(&self.key).upload_id(upload_id);
         let request = request.part_number(number).checksum_algorithm(ChecksumAlgorithm::Crc32);
         let sent = request.body(ByteStream::from(bytes)).send().await.map_err(|error| explain(&error, &self.target))?;
@@ -98,9 +98,14 @@ impl Upload<'_> {
     }
 }
 
+/// The size of the parts of an object of `size` bytes.
+pub(super) fn part_size(size: u64) -> u64 {
+    (PART_SIZE as u64).max(size.div_ceil(MAX_PARTS))
+}
+
 /// Cuts `size` bytes into ranges that S3 takes as parts.
 fn parts(size: u64) -> impl Iterator<Item = Range<u64>> {
-    let part = (PART_SIZE as u64).max(size.div_ceil(MAX_PARTS));
+    let part = part_size(size);
     (0..size.div_ceil(part)).map(move |index| index * part..((index + 1) * part).min(size))
 }
 
