@@ -7,6 +7,7 @@
 //! | [`artifacts`] | files of runs and models in a folder or a bucket |
 //! | [`api`] | the REST API that the unmodified `mlflow` client speaks |
 //! | [`client`] | asks such a server, ours or MLflow's own |
+//! | [`folder`] | model folders with checksums, lineage and a card |
 //! | [`promotion`] | moves aliases by compare-and-set, behind gates, with an audit |
 //! | [`serve`] | the server around the API |
 //! | [`registered`] | registered models and versions as the API writes them |
@@ -18,16 +19,19 @@ pub mod api;
 pub mod artifacts;
 pub mod client;
 mod clock;
+pub mod copy;
 mod error;
 pub mod filter;
+pub mod folder;
 mod ids;
 mod limits;
 mod number;
 pub mod package;
 mod page;
 pub mod promotion;
-pub mod serve;
+pub mod register;
 pub mod registered;
+pub mod serve;
 pub mod store;
 
 pub use error::{Error, ErrorCode, Result};

@@ -70,7 +70,7 @@ impl Progress {
         Self(Some(Arc::new(told)))
     }
 
-    fn tell(&self, step: Step) {
+    pub(crate) fn tell(&self, step: Step) {
         if let Some(told) = &self.0 {
             told(step);
         }
@@ -152,6 +152,28 @@ impl Files {
             }
             Place::Store(store) => Ok(store.get(path).await?),
         }
+    }
+
+    /// Shows every piece of a file to `see`.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    pub async fn read_pieces(&self, path: &str, mut see: impl FnMut(&[u8])) -> Result<()> {
+        match &self.place {
+            Place::Proxy { transport, root } => {
+                let mut answer = transport.ask(Ask::new(Method::GET, &address(&root.join(path)?))).await?;
+                while let Some(piece) = answer.bytes.next().await {
+                    see(&piece.map_err(|reason| broke_off(transport, path, &reason))?);
+                }
+            }
+            Place::Store(store) => {
+                let mut body = store.get_stream(path, None).await?;
+                while let Some(piece) = body.bytes.next().await {
+                    see(&piece?);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Sends a local file. It appears when all of it has come.

@@ -27,6 +27,7 @@ pub use files::{Files, Progress, RemoteFile, Step};
 pub use logged::LoggedModel;
 pub use registry::{NewVersion, Page};
 pub use resolve::Source;
+pub(crate) use resolve::quoted;
 pub use tracking::{Experiment, Metric, Param, Run, RunInfo, RunStatus};
 
 use crate::serve;
