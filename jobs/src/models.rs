@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use futures::StreamExt;
 use model_registry::client::{Progress, Source};
+use model_registry::register;
 use platform::object_store::{self, Location};
 use tempfile::TempDir;
 
@@ -36,7 +37,7 @@ pub(crate) async fn fetch(services: &Services, reference: Option<&str>) -> Resul
         return Ok(FetchedModel::local(detector::model::locate(configured.as_deref())?));
     };
     if is_of_registry(reference) {
-        return of_registry(services, reference, &reference.parse()?).await;
+        return of_registry(services, &reference.parse()?).await;
     }
     let location = Location::parse(reference)?;
     if let Location::Local(folder) = &location {
@@ -84,22 +85,21 @@ fn is_of_registry(reference: &str) -> bool {
     reference.starts_with("models:") || reference.starts_with("runs:")
 }
 
-async fn of_registry(services: &Services, reference: &str, source: &Source) -> Result<FetchedModel> {
+async fn of_registry(services: &Services, source: &Source) -> Result<FetchedModel> {
     let client = services.registry().await?;
-    let (uri, registered) = match source {
-        Source::Logged(_) | Source::Run(..) => (client.find_files(source).await?.0, None),
+    // An alias may be moved meanwhile: what is fetched is the version that it names now.
+    let (source, registered) = match source {
+        Source::Logged(_) | Source::Run(..) => (source.clone(), None),
         Source::Version(..) | Source::Alias(..) | Source::Latest(_) => {
             let version = client.find_version(source).await?;
-            let uri = client.version_uri(&version.name, version.version).await?;
-            (uri, Some((version.name, version.version.0)))
+            (Source::Version(version.name.clone(), version.version), Some((version.name, version.version.0)))
         }
     };
     let fetched = temporary()?;
-    let files = client.files(&uri).await?.download_all(fetched.path(), &Progress::default()).await?;
-    if files.is_empty() {
-        return Err(unusable(reference, "it has no files"));
-    }
-    Ok(FetchedModel { folder: fetched.path().to_owned(), registered, _fetched: Some(fetched) })
+    let folder = fetched.path().join("model");
+    // The checksums of its files are looked at, too.
+    register::fetch(client, &source, &folder, &Progress::default()).await?;
+    Ok(FetchedModel { folder, registered, _fetched: Some(fetched) })
 }
 
 fn temporary() -> Result<TempDir> {

@@ -33,41 +33,10 @@ const COPIED: [&str; 6] =
 /// What a model folder holds beside the model.
 #[derive(Debug, Clone, Default)]
 pub struct Extras {
-    /// What it was made of, and where.
-    pub lineage: Option<Lineage>,
     /// A photograph or video that the model can be tried with.
     pub example: Option<Vec<u8>>,
-    /// The card, in Markdown; without one that of the base model is kept.
-    pub card: Option<String>,
-}
-
-/// What a model was made of, and where; in `MLmodel` under `metadata.lineage`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lineage {
-    /// The DAG whose run trained it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub dag: Option<String>,
-    /// The run that trained it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_id: Option<String>,
-    /// The task instance that trained it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<String>,
-    /// Where the training data were.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub training_data: Option<String>,
-    /// SHA-256 over names, contents and labels of the training data.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub training_digest: Option<String>,
-    /// Version of the table `detections` when the labels were asked of the tables.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub training_table_version: Option<i64>,
-    /// Commit of the code that trained it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code_commit: Option<String>,
-    /// Version of the model whose networks and vocabulary it has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base_model: Option<String>,
+    /// Further files by their names; they go before those of the base model.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// Format of <https://mlflow.org/docs/latest/ml/model/> as of MLflow 3.
@@ -108,35 +77,17 @@ pub fn write_folder(
     write_json(&target.join(METRICS_FILE), metrics)?;
     settings.liquid = Some(LIQUID_FILE.to_owned());
     write_json(&target.join(SETTINGS_FILE), &settings)?;
-    if let Some(card) = &extras.card {
-        write_whole(&target.join(CARD_FILE), card.as_bytes())?;
+    for (name, bytes) in &extras.files {
+        write_whole(&target.join(name), bytes)?;
     }
     if let Some(example) = &extras.example {
         write_json(&target.join(EXAMPLE_FILE), &json!({ "columns": ["media"], "data": [[STANDARD.encode(example)]] }))?;
     }
-    describe(target, Utc::now(), extras.lineage.as_ref())
-}
-
-/// The lineage that the `MLmodel` of `folder` states; none if it states none or is not there.
-///
-/// # Errors
-/// [`Error::ModelFolder`] for a description that cannot be read.
-pub fn lineage(folder: &Path) -> Result<Option<Lineage>> {
-    #[derive(Deserialize)]
-    struct Description {
-        #[serde(default)]
-        metadata: Option<Metadata>,
-    }
-    #[derive(Deserialize)]
-    struct Metadata {
-        #[serde(default)]
-        lineage: Option<Lineage>,
-    }
-    let description: Option<Description> = read_description(folder)?;
-    Ok(description.and_then(|description| description.metadata).and_then(|metadata| metadata.lineage))
+    describe(target, Utc::now())
 }
 
 /// The bytes of the photograph or video that the model in `folder` can be tried with; none if it has no input example.
+/// The example is a table in JSON, as MLflow's client writes it, or the medium itself.
 ///
 /// # Errors
 /// [`Error::ModelFolder`] for an example that is no table with a column `media` in base64.
@@ -163,6 +114,9 @@ pub fn input_example(folder: &Path) -> Result<Option<Vec<u8>>> {
     }
     let path = folder.join(&info.artifact_path);
     let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    if path.extension().is_none_or(|ending| ending != "json") {
+        return Ok(Some(bytes));
+    }
     let table: Table =
         serde_json::from_slice(&bytes).map_err(|error| broken(format!("{}: {error}", info.artifact_path)))?;
     let column = table.columns.iter().position(|column| column == "media");
@@ -174,7 +128,7 @@ pub fn input_example(folder: &Path) -> Result<Option<Vec<u8>>> {
 }
 
 /// Writes the `MLmodel` of the model in `folder`.
-pub fn describe(folder: &Path, created: DateTime<Utc>, lineage: Option<&Lineage>) -> Result<()> {
+pub fn describe(folder: &Path, created: DateTime<Utc>) -> Result<()> {
     let settings = read_settings(folder)?;
     let version = version(folder)?;
     let mut size = 0;
@@ -186,10 +140,6 @@ pub fn describe(folder: &Path, created: DateTime<Utc>, lineage: Option<&Lineage>
         }
     }
     let digest = uuid_of(version.as_str());
-    let mut metadata = json!({ "version": version.as_str(), "preprocessing": preprocessing() });
-    if let Some(lineage) = lineage {
-        metadata["lineage"] = json!(lineage);
-    }
     let example = folder.join(EXAMPLE_FILE).exists();
     let example =
         example.then(|| json!({ "artifact_path": EXAMPLE_FILE, "pandas_orient": "split", "type": "dataframe" }));
@@ -207,7 +157,7 @@ pub fn describe(folder: &Path, created: DateTime<Utc>, lineage: Option<&Lineage>
                 "libtorch": "2.11.0",
             }),
         )]),
-        metadata,
+        metadata: json!({ "version": version.as_str(), "preprocessing": preprocessing() }),
         mlflow_version: "3.17.2",
         model_size_bytes: size,
         model_uuid: digest,

@@ -21,7 +21,7 @@ pub const SETTINGS_FILE: &str = "settings.json";
 /// The usual name of the liquid network's file.
 pub const LIQUID_FILE: &str = "liquid.safetensors";
 
-pub use folder::{Extras, Lineage, input_example, lineage, write_folder};
+pub use folder::{Extras, input_example, write_folder};
 
 /// `settings.json` of a model folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use detector::engine::Engine;
 use detector::model;
 use detector::taxonomy::Taxonomy;
 use lake::{Appended, EvaluationRow, Role, Table, Transaction};
+use model_registry::folder::Lineage;
 use pipeline::{Job, JobContext, JobError, JobOutput};
 use serde_json::{Value, json};
 
@@ -134,7 +135,7 @@ impl Facts {
         verdict: &Verdict,
     ) -> Result<Self> {
         let model_version = model::version(&fetched.folder)?.to_string();
-        let lineage = model::lineage(&fetched.folder)?.unwrap_or_default();
+        let lineage = Lineage::of_folder(&fetched.folder)?;
         let registered = fetched.registered.as_ref();
         let name = match (&settings.name, registered) {
             (Some(name), _) => name.clone(),

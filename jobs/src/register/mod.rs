@@ -1,18 +1,20 @@
 //! The job `register`: a model folder becomes a version of a registered model, once for all attempts.
 //!
-//! Files go to a logged model that has the task instance's idempotency key as a tag, as has the version. So an attempt
-//! finds what earlier ones have done, and goes on there.
+//! What an attempt makes has the task instance's idempotency key as a tag, so that later attempts find it and go on there.
 
 mod settings;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use detector::model;
-use model_registry::client::{Client, LoggedModel, Metric, NewVersion, Progress, RunStatus, Step};
+use model_registry::client::{Client, Metric, Progress, RunStatus, Step};
+use model_registry::folder::{Lineage, StageOptions};
+use model_registry::register::{IDEMPOTENCY_TAG, Registration, register_folder, registered_before};
 use model_registry::registered::{ModelVersion, Tag};
-use pipeline::{Job, JobContext, JobError, JobOutput};
+use pipeline::{Job, JobContext, JobError, JobOutput, ProgressSink};
 use serde_json::{Value, json};
 
 use crate::models;
@@ -24,12 +26,6 @@ use settings::Settings;
 
 /// The tag of a version with the name and content of its model, as in the column `model_version` of the tables.
 pub const MODEL_VERSION_TAG: &str = "safari.model_version";
-
-/// The tag with the sha256 of the files that decide what the model answers.
-const DIGEST_TAG: &str = "safari.model_digest";
-
-/// The tag of what a task instance has made.
-const KEY_TAG: &str = "safari.idempotency_key";
 
 /// How the model was judged when it was trained.
 const METRICS_FILE: &str = "metrics.json";
@@ -48,21 +44,13 @@ impl RegisterJob {
 
     async fn register(&self, context: &JobContext, settings: Settings) -> Result<JobOutput> {
         let client = self.services.registry().await?;
-        let key = &context.idempotency_key;
-        let mut made = made_before(client, &settings.name, key).await?;
-        if made.is_empty() {
-            let fetched = models::fetch(&self.services, Some(&settings.model)).await?;
-            let own = self.make(client, context, &settings, &fetched.folder).await?;
-            made = made_before(client, &settings.name, key).await?;
-            if made.first().is_some_and(|first| first.version < own.version) {
-                // An attempt that was thought dead was faster.
-                client.delete_version(&own.name, own.version).await?;
+        let version = match registered_before(client, &settings.name, &context.idempotency_key).await? {
+            Some(version) => version,
+            None => {
+                let fetched = models::fetch(&self.services, Some(&settings.model)).await?;
+                make(client, context, &settings, &fetched.folder).await?
             }
-            if made.is_empty() {
-                made.push(own);
-            }
-        }
-        let Some(version) = made.into_iter().next() else { return Err(Error::Interrupted) };
+        };
         let content = version.tags.iter().find(|tag| tag.key == MODEL_VERSION_TAG).map(|tag| tag.value.clone());
         let uri = format!("models:/{}/{}", version.name, version.version);
         Ok(JobOutput {
@@ -76,48 +64,6 @@ impl RegisterJob {
             }),
             failures: 0,
         })
-    }
-
-    async fn make(
-        &self,
-        client: &Client,
-        context: &JobContext,
-        settings: &Settings,
-        folder: &Path,
-    ) -> Result<ModelVersion> {
-        let experiment = client.ensure_experiment(&settings.name).await?;
-        let key = tag(KEY_TAG, &context.idempotency_key);
-        let logged = match begun_before(client, &experiment, &key).await? {
-            Some(logged) => logged,
-            None => {
-                let tags = [key.clone(), tag("safari.dag", &context.dag)];
-                let run = client.create_run(&experiment, &format!("{} {}", context.dag, context.run_id), &tags).await?;
-                let run_id = run.info.run_id;
-                client.create_logged_model(&experiment, &settings.name, Some(&run_id), &[key.clone()]).await?
-            }
-        };
-        if !logged.is_ready() {
-            upload(client, &logged, folder, context).await?;
-        }
-        let mut tags = vec![key];
-        tags.extend(lineage_tags(folder)?);
-        tags.extend(settings.tags.iter().map(|(key, value)| tag(key, value)));
-        if let Some(run_id) = &logged.source_run_id {
-            let mut metrics = metrics(folder)?;
-            metrics.extend(settings.metrics.iter().map(|(key, value)| metric(key, *value)));
-            client.log(run_id, &metrics, &[], &tags).await?;
-            client.end_run(run_id, RunStatus::Finished).await?;
-        }
-        client.ensure_model(&settings.name, None, &[]).await?;
-        let version = NewVersion {
-            name: settings.name.clone(),
-            source: format!("models:/{}", logged.model_id),
-            run_id: logged.source_run_id.clone(),
-            model_id: Some(logged.model_id.clone()),
-            tags,
-            description: settings.description.clone(),
-        };
-        Ok(client.create_version(&version).await?)
     }
 }
 
@@ -140,81 +86,60 @@ impl Job for RegisterJob {
     }
 }
 
-/// Versions that attempts of this task instance have made, the first first.
-async fn made_before(client: &Client, name: &str, key: &str) -> Result<Vec<ModelVersion>> {
-    if client.model(name).await?.is_none() {
-        return Ok(Vec::new());
-    }
-    let filter = format!("name = {} and tags.`{KEY_TAG}` = {}", quoted(name), quoted(key));
-    let mut versions = client.all_versions(&filter).await?;
-    versions.sort_by_key(|version| version.version);
-    Ok(versions)
-}
-
-/// The logged model that an earlier attempt has made.
-async fn begun_before(client: &Client, experiment: &str, key: &Tag) -> Result<Option<LoggedModel>> {
-    let filter = format!("tags.`{}` = {}", key.key, quoted(&key.value));
-    Ok(client.search_logged_models(experiment, &filter, 1).await?.into_iter().next())
-}
-
-async fn upload(client: &Client, logged: &LoggedModel, folder: &Path, context: &JobContext) -> Result<()> {
-    let files = files_of(folder)?;
-    let (progress, total, sent) = (context.progress.clone(), Arc::new(0.into()), Arc::new(0.into()));
+/// Logs a run with the model's numbers, sends its files, and makes the version.
+async fn make(client: &Client, context: &JobContext, settings: &Settings, folder: &Path) -> Result<ModelVersion> {
+    let lineage = Lineage::of_folder(folder)?;
+    let run_id = log_run(client, context, settings, folder, &lineage).await?;
+    let mut tags = vec![tag(MODEL_VERSION_TAG, model::version(folder)?.as_str())];
+    tags.extend(settings.tags.iter().map(|(key, value)| tag(key, value)));
+    let registration = Registration {
+        name: settings.name.clone(),
+        experiment: settings.name.clone(),
+        run_id: Some(run_id),
+        description: settings.description.clone(),
+        tags,
+        aliases: Vec::new(),
+        key: Some(context.idempotency_key.clone()),
+        stage: StageOptions { lineage, ..StageOptions::default() },
+    };
+    let (progress, total, sent) = (context.progress.clone(), AtomicU64::new(0), AtomicU64::new(0));
     let told = Progress::new(move |step| tell(&progress, &total, &sent, step));
-    client.files(&logged.artifact_uri).await?.upload_all(&files, &told).await?;
-    client.finish_logged_model(&logged.model_id).await?;
-    Ok(())
+    Ok(register_folder(client, folder, &registration, &told).await?.version)
 }
 
-fn tell(
-    progress: &pipeline::ProgressSink,
-    total: &std::sync::atomic::AtomicU64,
-    sent: &std::sync::atomic::AtomicU64,
-    step: Step,
-) {
-    use std::sync::atomic::Ordering::Relaxed;
+/// The run in the tracking server that shows the model's numbers: that of an earlier attempt, or a new one.
+async fn log_run(
+    client: &Client,
+    context: &JobContext,
+    settings: &Settings,
+    folder: &Path,
+    lineage: &Lineage,
+) -> Result<String> {
+    let experiment = client.ensure_experiment(&settings.name).await?;
+    let key = tag(IDEMPOTENCY_TAG, &context.idempotency_key);
+    let filter = format!("tags.`{}` = '{}'", key.key, key.value);
+    let begun = client.search_logged_models(&experiment, &filter, 1).await?.into_iter().next();
+    if let Some(run_id) = begun.and_then(|model| model.source_run_id).filter(|run_id| !run_id.is_empty()) {
+        return Ok(run_id);
+    }
+    let mut tags = lineage.tags();
+    tags.push(key);
+    let name = format!("{} {}", context.dag, context.run_id);
+    let run_id = client.create_run(&experiment, &name, &tags).await?.info.run_id;
+    let mut metrics = metrics(folder)?;
+    metrics.extend(settings.metrics.iter().map(|(key, value)| metric(key, *value)));
+    client.log(&run_id, &metrics, &[], &[]).await?;
+    client.end_run(&run_id, RunStatus::Finished).await?;
+    Ok(run_id)
+}
+
+fn tell(progress: &ProgressSink, total: &AtomicU64, sent: &AtomicU64, step: Step) {
     match step {
-        Step::Total(bytes) => total.store(bytes, Relaxed),
-        Step::Bytes(bytes) => drop(sent.fetch_add(bytes, Relaxed)),
-        Step::Again(bytes) => drop(sent.fetch_sub(bytes, Relaxed)),
+        Step::Total(bytes) => total.store(bytes, Ordering::Relaxed),
+        Step::Bytes(bytes) => drop(sent.fetch_add(bytes, Ordering::Relaxed)),
+        Step::Again(bytes) => drop(sent.fetch_sub(bytes, Ordering::Relaxed)),
     }
-    progress.set(sent.load(Relaxed), total.load(Relaxed), "bytes sent");
-}
-
-/// Files below a folder with their paths there.
-fn files_of(folder: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let (mut files, mut folders) = (Vec::new(), vec![folder.to_owned()]);
-    while let Some(next) = folders.pop() {
-        for entry in std::fs::read_dir(&next).map_err(Error::read(&next))? {
-            let path = entry.map_err(Error::read(&next))?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if let Ok(below) = path.strip_prefix(folder) {
-                let below = below.to_string_lossy().into_owned();
-                files.push((path, below));
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-/// What the version says of its content and where it comes from.
-fn lineage_tags(folder: &Path) -> Result<Vec<Tag>> {
-    let lineage = model::lineage(folder)?.unwrap_or_default();
-    let table_version = lineage.training_table_version.map(|version| version.to_string());
-    let said = [
-        ("safari.dag", lineage.dag),
-        ("safari.run_id", lineage.run_id),
-        ("safari.training_data", lineage.training_data),
-        ("safari.training_digest", lineage.training_digest),
-        ("safari.training_table_version", table_version),
-        ("safari.code_commit", lineage.code_commit),
-        ("safari.base_model", lineage.base_model),
-        (MODEL_VERSION_TAG, Some(model::version(folder)?.to_string())),
-        (DIGEST_TAG, Some(model::digest(folder)?)),
-    ];
-    Ok(said.into_iter().filter_map(|(key, value)| value.map(|value| tag(key, &value))).collect())
+    progress.set(sent.load(Ordering::Relaxed), total.load(Ordering::Relaxed), "bytes sent");
 }
 
 /// The estimates of `metrics.json`, each by its path: `test/liquid/top1`.
@@ -253,11 +178,6 @@ fn tag(key: &str, value: &str) -> Tag {
     Tag { key: key.to_owned(), value: value.to_owned() }
 }
 
-/// A text in MLflow's filter language.
-fn quoted(text: &str) -> String {
-    if text.contains('\'') { format!("\"{text}\"") } else { format!("'{text}'") }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -271,16 +191,5 @@ mod tests {
         estimates("", &file, &mut found);
         assert_eq!(found.len(), 1);
         assert_eq!((found[0].key.as_str(), found[0].value), ("test/liquid/top1", 0.5));
-    }
-
-    #[test]
-    fn files_lie_below_the_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("a")).unwrap();
-        for file in ["MLmodel", "a/b.pt"] {
-            std::fs::write(folder.path().join(file), file).unwrap();
-        }
-        let names: Vec<String> = files_of(folder.path()).unwrap().into_iter().map(|(_, name)| name).collect();
-        assert_eq!(names, ["MLmodel", "a/b.pt"]);
     }
 }

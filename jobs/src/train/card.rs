@@ -1,7 +1,7 @@
 //! The card of a trained model.
 
-use detector::model::Lineage;
 use detector::train::TrainOptions;
+use model_registry::folder::Lineage;
 
 /// Says what the model is, what it was made of, and where its numbers are.
 pub(super) fn write(name: &str, lineage: &Lineage, options: &TrainOptions) -> String {
@@ -14,10 +14,7 @@ pub(super) fn write(name: &str, lineage: &Lineage, options: &TrainOptions) -> St
         ("training data", said(&lineage.training_data)),
         ("sha256 of names, contents and labels", said(&lineage.training_digest)),
         ("labels", table),
-        (
-            "made by",
-            format!("task {} of run {} of the DAG {}", said(&lineage.task), said(&lineage.run_id), said(&lineage.dag)),
-        ),
+        ("made by", format!("run {} of the DAG {}", said(&lineage.dag_run), said(&lineage.dag))),
         ("commit of the code", said(&lineage.code_commit)),
         ("networks and vocabulary of", said(&lineage.base_model)),
         ("seed, epochs, folds", format!("{}, {}, {}", options.fit.seed, options.fit.epochs, options.fit.folds)),

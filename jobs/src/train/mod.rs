@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use detector::model::{self, Extras, Lineage};
+use detector::model::{self, Extras};
 use detector::train::report::Metrics;
 use detector::train::{Progress, TrainOptions, train};
+use lake::Table;
+use model_registry::folder::{CARD_FILE, LINEAGE_FILE, Lineage};
 use pipeline::{Job, JobContext, JobError, JobOutput};
 use platform::object_store::Location;
 use serde_json::{Value, json};
@@ -54,10 +56,13 @@ impl TrainJob {
         let prepared = material::prepare(&set, context).await?;
         let lineage = Lineage {
             dag: Some(context.dag.clone()),
-            run_id: Some(context.run_id.to_string()),
-            task: Some(context.task.clone()),
+            dag_run: Some(context.run_id.to_string()),
             training_data: Some(set.source.clone()),
             training_digest: Some(set.digest(&prepared.contents)),
+            training_table: match set.table_version {
+                Some(_) => Some(self.services.lake().await?.table_location(Table::Detections)),
+                None => None,
+            },
             training_table_version: set.table_version,
             code_commit: commit(settings.commit.clone()).await,
             base_model: Some(model::version(&base.folder)?.to_string()),
@@ -114,9 +119,10 @@ impl TrainJob {
             threshold: config.rollup.threshold,
             threads: config.detector.threads,
             fit: settings.fit,
-            extras: Extras { lineage: Some(lineage.clone()), example, card: None },
+            extras: Extras { example, files: vec![(LINEAGE_FILE.to_owned(), lineage.to_text())] },
         };
-        options.extras.card = Some(card::write(&model::name(base)?, lineage, &options));
+        let card = card::write(&model::name(base)?, lineage, &options);
+        options.extras.files.push((CARD_FILE.to_owned(), card.into_bytes()));
         let turn = tokio::select! {
             turn = TRAINING.lock() => turn,
             () = context.cancel.cancelled() => return Err(Error::Interrupted),
