@@ -35,7 +35,9 @@ pub enum Error {
     Migrate(#[from] sqlx::migrate::MigrateError),
 
     /// The tables of a database that others use are changed by an operator only.
-    #[error("the registry's tables in {database} are not those of this version: run `safari migrate`, then start again")]
+    #[error(
+        "the registry's tables in {database} are not those of this version: run `safari migrate`, then start again"
+    )]
     OldTables {
         /// The database, without its password.
         database: String,

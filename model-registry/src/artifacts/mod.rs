@@ -167,9 +167,10 @@ fn explain(error: platform::Error, path: &ArtifactPath) -> Error {
     match error {
         E::NotFound { .. } => Error::missing(format!("No such artifact: '{path}'")),
         E::InvalidKey { .. } => Error::invalid("Invalid path"),
-        E::BrokenOff { reason, .. } => {
-            Error::refused(ErrorCode::BadRequest, format!("the content of '{path}' broke off ({reason}); nothing was written"))
-        }
+        E::BrokenOff { reason, .. } => Error::refused(
+            ErrorCode::BadRequest,
+            format!("the content of '{path}' broke off ({reason}); nothing was written"),
+        ),
         E::UnknownPart { number, .. } => {
             Error::invalid(format!("part {number} of '{path}' is not there or has changed since; send it again"))
         }

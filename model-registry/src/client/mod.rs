@@ -100,7 +100,12 @@ impl Client {
         self.transport.json(Ask::post(path, body)).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, method: axum::http::Method, path: &str, body: &impl Serialize) -> Result<T> {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: axum::http::Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
         self.transport.json(Ask::post(path, body).with(method)).await
     }
 }

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 pub use lineage::{LINEAGE_FILE, Lineage};
 pub use manifest::{FileEntry, MANIFEST_FILE, Manifest};
-pub use stage::{Staged, StageOptions};
+pub use stage::{StageOptions, Staged};
 
 /// The description that MLflow reads.
 pub const MLMODEL_FILE: &str = "MLmodel";
