@@ -2,6 +2,8 @@
 
 use axum::http::StatusCode;
 
+use crate::promotion::Outcome;
+
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -63,6 +65,14 @@ pub enum Error {
         reason: String,
     },
 
+    /// A file of gates that is not one: a line `file:line:column: message` for each mistake.
+    #[error("{0}")]
+    Gates(String),
+
+    /// A promotion that was not done, with its row of the audit.
+    #[error("{}", .0.refusal())]
+    Promotion(Box<crate::promotion::Promotion>),
+
     /// A model folder that is not one, or whose files are not what they were.
     #[error("{folder} is no usable model: {reason}")]
     Model {
@@ -92,6 +102,8 @@ pub enum ErrorCode {
     ResourceDoesNotExist,
     /// Something else was there first: a compare-and-set lost.
     ResourceConflict,
+    /// What must be so first is not so: a gate refuses. Ours, not MLflow's.
+    FailedPrecondition,
     /// The state of a thing does not allow it.
     InvalidState,
     /// No such route.
@@ -116,6 +128,7 @@ impl ErrorCode {
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::ResourceConflict => "RESOURCE_CONFLICT",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
             Self::InvalidState => "INVALID_STATE",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
             Self::PermissionDenied => "PERMISSION_DENIED",
@@ -133,6 +146,7 @@ impl ErrorCode {
             Self::InvalidParameterValue | Self::BadRequest | Self::ResourceAlreadyExists => StatusCode::BAD_REQUEST,
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
             Self::ResourceConflict => StatusCode::CONFLICT,
+            Self::FailedPrecondition => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
@@ -171,6 +185,9 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Platform(error) if error.is_transient() => ErrorCode::TemporarilyUnavailable,
+            Self::Promotion(promotion) if promotion.outcome == Outcome::Lost => ErrorCode::ResourceConflict,
+            Self::Promotion(_) => ErrorCode::FailedPrecondition,
+            Self::Gates(_) => ErrorCode::InvalidParameterValue,
             _ => ErrorCode::InternalError,
         }
     }

@@ -9,6 +9,9 @@
 //! | [`api`] | the REST API that the unmodified `mlflow` client speaks |
 //! | [`client`] | asks such a server, ours or MLflow's own |
 //! | [`promotion`] | moves aliases by compare-and-set, behind gates, with an audit |
+//! | [`registered`] | registered models and versions as the API writes them |
+//! | [`webhooks`] | tells others of changes |
+//! | [`gc`] | removes what was deleted |
 //! | [`package`] | an OCI image of a model and the program that serves it |
 //!
 //! Endpoints, limits and messages are those of mlflow 3.17.2, as its client sends them on the wire.
@@ -20,14 +23,19 @@ mod clock;
 pub mod entities;
 mod error;
 pub mod filter;
+pub mod gc;
 mod ids;
 mod limits;
+mod names;
 mod number;
 pub mod package;
 mod page;
 pub mod promotion;
+pub mod registered;
+mod source;
 pub mod store;
 mod validate;
+pub mod webhooks;
 
 pub use error::{Error, ErrorCode, Result};
 pub use ids::{ExperimentId, LoggedModelId, RunId, VersionNumber};
