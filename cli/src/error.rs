@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// A job's services.
     #[error(transparent)]
     Jobs(#[from] jobs::Error),
+    /// The registry: its tables, files, server, or what it refuses.
+    #[error(transparent)]
+    Registry(#[from] model_registry::Error),
     /// The model or a picture.
     #[error(transparent)]
     Detector(#[from] detector::Error),
@@ -98,6 +101,21 @@ pub(crate) enum Error {
     /// Two ways to drive a run.
     #[error("--here drives the run in this process, without a server; leave out --server (`server.url`)")]
     HereAndServer,
+    /// `safari migrate --check` has found old tables.
+    #[error("{0} changes of tables are to be made: run `safari migrate`")]
+    OldTables(usize),
+    /// `--registry` names no server.
+    #[error("--registry {0}: give http://HOST:PORT or https://HOST, or leave it out for the registry of this machine")]
+    NoRegistry(String),
+    /// A model without a name.
+    #[error("{0}: say what the registered model is called, with --name")]
+    NoModelName(String),
+    /// A model with all its versions is to be removed.
+    #[error("model {0} would be removed with all its versions; say --yes if that is what you want")]
+    NotSure(String),
+    /// A copy that would be its own original.
+    #[error("model {0} is to be copied onto itself; give another server with --from or --to, or another name")]
+    CopyOntoItself(String),
     /// A run ended with a failed task.
     #[error("{0}")]
     RunFailed(String),

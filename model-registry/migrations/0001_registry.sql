@@ -274,11 +274,13 @@ CREATE TABLE orphan (
 );
 CREATE INDEX orphan_since ON orphan (since);
 
--- Uploads in parts that are not complete.
+-- Uploads in parts. Those that are complete stay a while, for clients that ask again.
 CREATE TABLE upload (
   id TEXT PRIMARY KEY,
   path TEXT NOT NULL,
   parts BIGINT NOT NULL,
-  store_id TEXT,                    -- the store's own name of the upload
-  created_at BIGINT NOT NULL
+  store_id TEXT NOT NULL,           -- the store's own name of the upload
+  created_at BIGINT NOT NULL,
+  done_at BIGINT
 );
+CREATE INDEX upload_created ON upload (created_at);

@@ -1,5 +1,7 @@
 //! The one error type of this crate, and MLflow's error codes.
 
+use std::net::SocketAddr;
+
 use axum::http::StatusCode;
 
 use crate::promotion::Outcome;
@@ -31,6 +33,31 @@ pub enum Error {
     /// The database's tables cannot be brought up to date.
     #[error("the registry's tables cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+
+    /// The tables of a database that others use are changed by an operator only.
+    #[error(
+        "the registry's tables in {database} are not those of this version: run `safari migrate`, then start again"
+    )]
+    OldTables {
+        /// The database, without its password.
+        database: String,
+    },
+
+    /// An address that others can reach.
+    #[error(
+        "{0} can be reached from other machines, and the registry knows no users yet; give a loopback address such as \
+         127.0.0.1:5000 with --listen, and let a gateway that knows users pass requests on"
+    )]
+    OpenAddress(SocketAddr),
+
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; another program may use it, give another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
 
     /// The database holds something that this version does not understand.
     #[error("the registry's database holds {found} for {what}: was it written by a newer version")]
@@ -137,6 +164,26 @@ impl ErrorCode {
         }
     }
 
+    /// The code that an answer of this or another server has; nothing for one that is not known here.
+    pub fn read(text: &str) -> Option<Self> {
+        const ALL: [ErrorCode; 13] = [
+            ErrorCode::InternalError,
+            ErrorCode::TemporarilyUnavailable,
+            ErrorCode::NotImplemented,
+            ErrorCode::InvalidParameterValue,
+            ErrorCode::BadRequest,
+            ErrorCode::ResourceAlreadyExists,
+            ErrorCode::ResourceDoesNotExist,
+            ErrorCode::ResourceConflict,
+            ErrorCode::InvalidState,
+            ErrorCode::EndpointNotFound,
+            ErrorCode::PermissionDenied,
+            ErrorCode::Unauthenticated,
+            ErrorCode::ResourceExhausted,
+        ];
+        ALL.into_iter().find(|code| code.as_str() == text)
+    }
+
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
@@ -156,12 +203,12 @@ impl ErrorCode {
 
 impl Error {
     /// A value that is not allowed.
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+    pub fn invalid(message: impl Into<String>) -> Self {
         Self::refused(ErrorCode::InvalidParameterValue, message)
     }
 
     /// There is no such thing.
-    pub(crate) fn missing(message: impl Into<String>) -> Self {
+    pub fn missing(message: impl Into<String>) -> Self {
         Self::refused(ErrorCode::ResourceDoesNotExist, message)
     }
 

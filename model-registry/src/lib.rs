@@ -8,7 +8,9 @@
 //! | [`artifacts`] | files of runs and models in a folder or a bucket |
 //! | [`api`] | the REST API that the unmodified `mlflow` client speaks |
 //! | [`client`] | asks such a server, ours or MLflow's own |
+//! | [`folder`] | model folders with checksums, lineage and a card |
 //! | [`promotion`] | moves aliases by compare-and-set, behind gates, with an audit |
+//! | [`serve`] | the server around the API |
 //! | [`registered`] | registered models and versions as the API writes them |
 //! | [`webhooks`] | tells others of changes |
 //! | [`gc`] | removes what was deleted |
@@ -20,9 +22,11 @@ pub mod api;
 pub mod artifacts;
 pub mod client;
 mod clock;
+pub mod copy;
 pub mod entities;
 mod error;
 pub mod filter;
+pub mod folder;
 pub mod gc;
 mod ids;
 mod limits;
@@ -31,7 +35,9 @@ mod number;
 pub mod package;
 mod page;
 pub mod promotion;
+pub mod register;
 pub mod registered;
+pub mod serve;
 mod source;
 pub mod store;
 mod validate;

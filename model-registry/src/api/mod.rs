@@ -3,14 +3,17 @@
 //! One file for each group of endpoints, each with a `routes()` of paths below `/api/2.0/mlflow`; the prefix
 //! `/ajax-api/2.0/mlflow` answers the same.
 
+mod artifacts;
 mod experiments;
 mod extract;
 mod guard;
 mod logged_models;
 mod metrics;
 mod model_versions;
+mod parts;
 mod problem;
 mod promotions;
+mod ranges;
 mod registered_models;
 mod runs;
 mod webhooks;
@@ -54,11 +57,16 @@ pub fn router(app: App) -> Router {
         .merge(logged_models::routes())
         .merge(registered_models::routes())
         .merge(model_versions::routes())
-        .merge(webhooks::routes());
+        .merge(webhooks::routes())
+        .merge(artifacts::run_routes());
     let own = Router::new().merge(promotions::routes()).merge(webhooks::own_routes());
+    let files = artifacts::routes();
     Router::new()
         .nest("/api/2.0/mlflow", mlflow.clone())
         .nest("/ajax-api/2.0/mlflow", mlflow)
+        .nest("/api/2.0/mlflow-artifacts", files.clone())
+        .nest("/ajax-api/2.0/mlflow-artifacts", files)
+        .merge(artifacts::page_routes())
         .nest("/api/v1", own)
         .route("/health", get(async || "OK"))
         .route("/version", get(async || MLFLOW_VERSION))

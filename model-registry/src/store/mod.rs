@@ -11,6 +11,7 @@ pub(crate) mod inputs;
 pub(crate) mod logged_models;
 mod metrics;
 mod migrations;
+mod uploads;
 mod model_rows;
 mod names;
 mod outbox;
@@ -42,6 +43,8 @@ pub(crate) use webhooks::{Webhook, WebhookFields, WebhookStatus};
 
 use crate::clock::now_millis;
 use crate::{Error, ExperimentId, Result};
+
+pub(crate) use uploads::Upload;
 
 /// A handle to the tables; clones share it.
 #[derive(Clone, Debug)]
@@ -76,6 +79,30 @@ impl Store {
         let store = Self { database, artifact_root: artifact_root.into(), writer: Arc::default(), told: Arc::default() };
         store.make_default_experiment().await?;
         Ok(store)
+    }
+
+    /// As [`Store::open`], but the tables of a PostgreSQL server, which others may use at the same moment, must be those of
+    /// this version already: `safari migrate` makes them so.
+    ///
+    /// # Errors
+    /// [`Error::OldTables`], and what is wrong with the database.
+    pub async fn open_current(address: &Address, artifact_root: &str) -> Result<Self> {
+        if address.engine() == Engine::Postgres && !Self::pending(address).await?.is_empty() {
+            return Err(Error::OldTables { database: address.to_string() });
+        }
+        Self::open(address, artifact_root).await
+    }
+
+    /// The changes that the tables need to be those of this version, such as `1 registry`. A SQLite file that does not
+    /// exist is made.
+    ///
+    /// # Errors
+    /// What is wrong with the database and what to do.
+    pub async fn pending(address: &Address) -> Result<Vec<String>> {
+        let database = Database::open(address).await?;
+        let pending = migrations::pending(&database).await;
+        database.pool().close().await;
+        pending
     }
 
     /// The connections, for questions.
