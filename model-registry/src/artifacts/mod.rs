@@ -16,7 +16,6 @@ use platform::object_store::{self, Child, Incoming, Location, ObjectBody, Object
 use crate::{Error, ErrorCode, Result};
 
 pub use path::ArtifactPath;
-pub(crate) use uploads::Credential;
 
 /// How long an address that was given away may be used.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);

@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::{Error, Result};
 
 pub use lineage::{LINEAGE_FILE, Lineage};
+pub(crate) use manifest::file_paths;
 pub use manifest::{FileEntry, MANIFEST_FILE, Manifest};
 pub use stage::{StageOptions, Staged};
 
