@@ -60,7 +60,8 @@ impl Store {
         }
         source::check_host(asked.source)?;
         let uri = Uri::parse(asked.source);
-        let version_source = if uri.scheme == "models" { Self::version_source(write, &uri, asked).await? } else { None };
+        let version_source =
+            if uri.scheme == "models" { Self::version_source(write, &uri, asked).await? } else { None };
         if let Some(resolved) = version_source {
             return Ok(resolved);
         }
@@ -79,8 +80,7 @@ impl Store {
             return Ok(resolved);
         }
         let logged = self.lock_logged_model(write, model_id).await?;
-        let logged =
-            logged.ok_or_else(|| Error::missing(format!("Logged model with ID '{model_id}' not found.")))?;
+        let logged = logged.ok_or_else(|| Error::missing(format!("Logged model with ID '{model_id}' not found.")))?;
         if uri.scheme == "models" {
             resolved.storage_location = logged.artifact_location;
         }
@@ -214,12 +214,11 @@ impl Store {
             "SELECT artifact_location, source_run_id FROM logged_model WHERE id = $1 AND lifecycle = 'active'{}",
             self.for_update()
         );
-        let found: Option<(String, Option<String>)> =
-            sqlx::query_as(AssertSqlSafe(sql))
-                .bind(id)
-                .fetch_optional(write.connection())
-                .await
-                .map_err(Error::database("reading a logged model"))?;
+        let found: Option<(String, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(id)
+            .fetch_optional(write.connection())
+            .await
+            .map_err(Error::database("reading a logged model"))?;
         Ok(found.map(|(artifact_location, source_run_id)| LoggedModel { artifact_location, source_run_id }))
     }
 
@@ -303,7 +302,11 @@ fn not_contained(source: &str, parameter: &str) -> Error {
 fn spaced_json(value: &Value) -> String {
     struct Spaced;
     impl Formatter for Spaced {
-        fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        fn begin_array_value<W: ?Sized + std::io::Write>(
+            &mut self,
+            writer: &mut W,
+            first: bool,
+        ) -> std::io::Result<()> {
             if first { Ok(()) } else { writer.write_all(b", ") }
         }
 
