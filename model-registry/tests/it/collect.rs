@@ -35,7 +35,8 @@ impl World {
     }
 
     async fn logged_model(&self, experiment: &str) -> (String, String) {
-        let made = self.registry.must("POST", "logged-models", json!({"experiment_id": experiment, "name": "net"})).await;
+        let made =
+            self.registry.must("POST", "logged-models", json!({"experiment_id": experiment, "name": "net"})).await;
         let info = &made["model"]["info"];
         let uri = info["artifact_uri"].as_str().unwrap().to_owned();
         self.write(&format!("{uri}/MLmodel"), 10);
@@ -179,6 +180,20 @@ async fn a_deleted_version_of_a_live_run_takes_no_files_with_it() {
     assert_eq!(report.files, 0, "{report:?}");
     assert!(world.has(&format!("{uri}/model/weights")));
     assert_eq!(registry.sql("SELECT count(*) FROM orphan").await, 0, "the note has gone");
+}
+
+#[tokio::test]
+async fn an_upload_that_nobody_completes_goes() {
+    let world = World::new().await;
+    let begin = "/api/2.0/mlflow-artifacts/mpu/create/0/run/artifacts/model";
+    let begun = world.registry.ask_as(&[], "POST", begin, json!({"path": "weights", "num_parts": 2})).await;
+    assert_eq!(begun.status, 200, "{}", begun.body);
+    assert_eq!(world.collect(false).await.uploads, 0, "it may still be under way");
+    world.registry.change("UPDATE upload SET created_at = created_at - 7200000").await;
+    for (dry_run, left) in [(true, 1), (false, 0)] {
+        assert_eq!(world.collect(dry_run).await.uploads, 1);
+        assert_eq!(world.registry.sql("SELECT count(*) FROM upload").await, left);
+    }
 }
 
 #[tokio::test]
