@@ -320,9 +320,11 @@ async fn log_model(State(app): State<App>, Json(request): Json<LogModel>) -> Res
     if !gone.is_empty() {
         return Err(Error::invalid(format!("Model json is missing mandatory fields: {{{}}}", gone.join(", "))));
     }
-    // They may be large, and are in the model's own file.
-    model.remove("signature");
-    model.remove("saved_input_example_info");
+    // The rest is in the model's own file.
+    model.retain(|key, _| ["run_id", "utc_time_created", "artifact_path", "model_uuid", "flavors"].contains(&key.as_str()));
+    if let Some(Value::Object(flavors)) = model.get_mut("flavors") {
+        flavors.values_mut().filter_map(Value::as_object_mut).for_each(|flavor| drop(flavor.remove("config")));
+    }
     app.store.log_model(&id, Value::Object(model)).await?;
     DONE
 }
