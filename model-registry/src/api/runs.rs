@@ -68,12 +68,15 @@ async fn create(State(app): State<App>, Json(request): Json<Create>) -> Result<R
     Ok(Reply(One { run: app.store.create_run(new).await? }))
 }
 
+/// By a name of its own: serde would take the reference for one into the request.
+type Status = &'static str;
+
 #[derive(Deserialize)]
 struct Update {
     run_id: Option<String>,
     run_uuid: Option<String>,
     #[serde(default, deserialize_with = "status")]
-    status: Option<&'static str>,
+    status: Option<Status>,
     #[serde(default, deserialize_with = "whole")]
     end_time: Option<i64>,
     run_name: Option<String>,
