@@ -23,6 +23,63 @@ tasks:
     retry_delay: 200ms
 ";
 
+const IN_A_BUCKET: &str = "
+dag: bucket
+tasks:
+  train:
+    job: train
+    with: {source: 's3://labelled/set', output: 's3://labelled/model', bursts: 1, epochs: 1, folds: 2, test_share: 0.5}
+  evaluate:
+    job: evaluate
+    needs: [train]
+    with: {model: '{{ tasks.train.output.model }}', source: 's3://labelled/set', split: all}
+";
+
+/// Photographs and the folders that say what they show.
+const LABELLED: [(&str, &str); 8] = [
+    ("farmyard/cow.jpg", "domestic_cattle/north"),
+    ("farmyard/pig.jpg", "sus scrofa/north"),
+    ("farmyard/dog.jpg", "Canis familiaris"),
+    ("farmyard/cat.jpg", "domestic cat"),
+    ("prairie/horse.jpg", "domestic horse"),
+    ("forest-trail/jaguar.jpg", "2026/jaguar/site-7"),
+    ("river-bank/crocodile.jpg", "crocodile"),
+    ("savanna-waterhole/blank.jpg", "blank"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_of_a_bucket_have_labels_and_a_bucket_takes_the_model() {
+    let server = e2e::seaweedfs::Server::start().await.unwrap();
+    let bucket = server.bucket("labelled").await.unwrap();
+    for (photo, folder) in LABELLED {
+        let name = photo.rsplit('/').next().unwrap();
+        let bytes = std::fs::read(root().join("data-samples").join(photo)).unwrap();
+        bucket.put(&format!("set/{folder}/{name}"), bytes.into()).await.unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let dag = folder.path().join("bucket.yaml");
+    std::fs::write(&dag, IN_A_BUCKET).unwrap();
+    let output = safari(folder.path()).arg("run").arg(&dag).envs(server.variables()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let query =
+        "select dataset, split, count, training_digest is not null as traced from evaluation where label is null";
+    let rows = said(folder.path(), &["sql", query, "--format", "csv"]);
+    assert_eq!(rows.lines().nth(1), Some("s3://labelled/set,all,8,true"), "{rows}");
+    let labels =
+        said(folder.path(), &["sql", "select label from evaluation where label is not null", "--format", "csv"]);
+    for label in ["Panthera onca", "Sus scrofa", "Crocodylus", "blank"] {
+        assert!(labels.lines().any(|line| line == label), "{label}: {labels}");
+    }
+    let fetched = folder.path().join("fetched");
+    std::fs::create_dir(&fetched).unwrap();
+    for file in ["MLmodel", "lineage.json", "input_example.json", "liquid.safetensors", "README.md"] {
+        bucket.download(&format!("model/{file}"), &fetched.join(file)).await.unwrap();
+    }
+    let lineage = std::fs::read_to_string(fetched.join("lineage.json")).unwrap();
+    assert!(lineage.contains("\"dag\": \"bucket\"") && lineage.contains("s3://labelled/set"), "{lineage}");
+    assert!(model::input_example(&fetched).unwrap().is_some_and(|example| example.starts_with(&[0xff, 0xd8])));
+}
+
 #[test]
 fn the_dag_that_retrains_is_in_order() {
     let folder = tempfile::tempdir().unwrap();
