@@ -28,13 +28,13 @@ CREATE TABLE run (
   name TEXT NOT NULL,
   user_id TEXT NOT NULL,
   status TEXT NOT NULL,             -- RUNNING, SCHEDULED, FINISHED, FAILED, KILLED
-  started_at BIGINT,
+  started_at BIGINT NOT NULL,       -- 0 when the client does not say
   ended_at BIGINT,
   lifecycle TEXT NOT NULL,          -- active, deleted
   deleted_at BIGINT,
   artifact_uri TEXT NOT NULL
 );
-CREATE INDEX run_of_experiment ON run (experiment_id, lifecycle, started_at, id);
+CREATE INDEX run_of_experiment ON run (experiment_id, lifecycle, started_at DESC, id);
 CREATE INDEX run_deleted ON run (deleted_at) WHERE deleted_at IS NOT NULL;
 
 CREATE TABLE run_tag (
@@ -99,7 +99,7 @@ CREATE TABLE run_model (
   direction TEXT NOT NULL,          -- input, output
   model_id TEXT NOT NULL,
   step BIGINT NOT NULL,
-  PRIMARY KEY (run_no, direction, model_id)
+  PRIMARY KEY (run_no, direction, model_id, step)
 ) CLUSTERED;
 
 CREATE TABLE logged_model (
@@ -117,7 +117,9 @@ CREATE TABLE logged_model (
   created_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL
 );
-CREATE INDEX logged_model_of_experiment ON logged_model (experiment_id, lifecycle, created_at, id);
+CREATE INDEX logged_model_of_experiment ON logged_model (experiment_id, lifecycle, created_at DESC, id);
+CREATE INDEX logged_model_of_run ON logged_model (source_run_id);
+CREATE INDEX logged_model_deleted ON logged_model (deleted_at) WHERE deleted_at IS NOT NULL;
 CREATE TABLE logged_model_tag (
   model_no BIGINT NOT NULL REFERENCES logged_model (no) ON DELETE CASCADE,
   key TEXT NOT NULL,
@@ -159,6 +161,7 @@ CREATE TABLE registered_model_tag (
   value TEXT NOT NULL,
   PRIMARY KEY (model_no, key)
 ) CLUSTERED;
+CREATE INDEX registered_model_tag_value ON registered_model_tag (key, substr(value, 1, 100), model_no);
 CREATE TABLE model_version (
   model_no BIGINT NOT NULL REFERENCES registered_model (no) ON DELETE CASCADE,
   version BIGINT NOT NULL,
@@ -187,6 +190,7 @@ CREATE TABLE model_version_tag (
   PRIMARY KEY (model_no, version, key),
   FOREIGN KEY (model_no, version) REFERENCES model_version (model_no, version) ON DELETE CASCADE
 ) CLUSTERED;
+CREATE INDEX model_version_tag_value ON model_version_tag (key, substr(value, 1, 100), model_no, version);
 CREATE TABLE model_alias (
   model_no BIGINT NOT NULL REFERENCES registered_model (no) ON DELETE CASCADE,
   name TEXT NOT NULL,

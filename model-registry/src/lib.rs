@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`entities`] | experiments, runs and logged models as answers have them |
 //! | [`store`] | experiments, runs, models, versions, promotions in SQLite or PostgreSQL |
 //! | [`filter`] | MLflow's filter language and `order_by`, to SQL |
 //! | [`artifacts`] | files of runs and models in a folder or a bucket |
@@ -16,6 +17,7 @@ pub mod api;
 pub mod artifacts;
 pub mod client;
 mod clock;
+pub mod entities;
 mod error;
 pub mod filter;
 mod ids;
@@ -25,6 +27,7 @@ pub mod package;
 mod page;
 pub mod promotion;
 pub mod store;
+mod validate;
 
 pub use error::{Error, ErrorCode, Result};
 pub use ids::{ExperimentId, LoggedModelId, RunId, VersionNumber};

@@ -1,5 +1,6 @@
 //! Metric values: how they travel and how they are stored.
 
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::{Error, Result};
@@ -28,7 +29,8 @@ impl Stored {
     }
 }
 
-/// Reads a value of a request: a number, or `"NaN"`, `"Infinity"`, `"-Infinity"` as protobuf's JSON has them.
+/// Reads a value of a request: a number, a text that is one, or `"NaN"`, `"Infinity"`, `"-Infinity"` as protobuf's JSON
+/// has them.
 pub(crate) fn read(value: &Value) -> Result<f64> {
     let read = match value {
         Value::Number(number) => number.as_f64(),
@@ -36,7 +38,7 @@ pub(crate) fn read(value: &Value) -> Result<f64> {
             "NaN" => Some(f64::NAN),
             "Infinity" => Some(f64::INFINITY),
             "-Infinity" => Some(f64::NEG_INFINITY),
-            _ => None,
+            text => text.trim().parse().ok().filter(|number: &f64| !number.is_nan()),
         },
         _ => None,
     };
@@ -54,6 +56,11 @@ pub(crate) fn write(value: f64) -> Value {
     Value::from(value)
 }
 
+/// Writes a value of an answer without a detour.
+pub(crate) fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    if value.is_finite() { serializer.serialize_f64(*value) } else { write(*value).serialize(serializer) }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -67,6 +74,8 @@ mod tests {
         assert_eq!(Stored::new(-1.5).value(), -1.5);
         assert_eq!(write(f64::NAN), Value::from("NaN"));
         assert!(read(&Value::from("NaN")).unwrap().is_nan());
-        assert!(read(&Value::from("1.5")).is_err());
+        assert_eq!(read(&Value::from("1.5")).unwrap(), 1.5);
+        assert!(read(&Value::from("x")).is_err());
+        assert!(read(&Value::from("nan")).is_err());
     }
 }

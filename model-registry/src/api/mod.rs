@@ -3,8 +3,13 @@
 //! One file for each group of endpoints, each with a `routes()` of paths below `/api/2.0/mlflow`; the prefix
 //! `/ajax-api/2.0/mlflow` answers the same.
 
+mod experiments;
 mod extract;
+mod logged_models;
+mod metrics;
 mod problem;
+mod runs;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 
@@ -33,7 +38,11 @@ pub struct App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    let mlflow = Router::new();
+    let mlflow = Router::new()
+        .merge(experiments::routes())
+        .merge(runs::routes())
+        .merge(metrics::routes())
+        .merge(logged_models::routes());
     Router::new()
         .nest("/api/2.0/mlflow", mlflow.clone())
         .nest("/ajax-api/2.0/mlflow", mlflow)

@@ -3,7 +3,17 @@
 //! Questions go to the pool; changes go through [`Store::write`], one transaction each, in which everything that belongs
 //! to a change is written: the rows, what webhooks are to be told, the audit.
 
+pub(crate) mod experiments;
+pub(crate) mod inputs;
+pub(crate) mod logged_models;
+mod metrics;
 mod migrations;
+mod names;
+mod parts;
+pub(crate) mod run_log;
+pub(crate) mod run_search;
+pub(crate) mod runs;
+pub(crate) mod sets;
 
 use std::sync::Arc;
 
