@@ -13,7 +13,7 @@ from conformance import equal, fresh
 def test_files(client):
     run = client.create_run(client.create_experiment(fresh("files"))).info.run_id
     with tempfile.TemporaryDirectory() as folder:
-        for name, data in (("a.txt", b"hello"), ("empty", b""), ("sub/b.bin", bytes(range(256)) * 4096), ("sub/deep/ünï ✓ %20.txt", b"odd")):
+        for name, data in (("a.txt", b"hello"), ("empty", b""), ("sub/b.bin", bytes(range(256)) * 4096), ("sub/deep/ünï ✓.txt", b"odd")):
             path = os.path.join(folder, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
@@ -24,13 +24,13 @@ def test_files(client):
     listed = lambda path=None: [(found.path, found.is_dir, None if found.is_dir else found.file_size or 0) for found in client.list_artifacts(run, path)]
     equal(listed(), [("a.txt", False, 5), ("again", True, None), ("empty", False, 0), ("sub", True, None)])
     equal(listed("sub"), [("sub/b.bin", False, 1 << 20), ("sub/deep", True, None)])
-    equal(listed("sub/deep"), [("sub/deep/ünï ✓ %20.txt", False, 3)])
+    equal(listed("sub/deep"), [("sub/deep/ünï ✓.txt", False, 3)])
     equal((listed("a.txt"), listed("none")), ([], []))
     with tempfile.TemporaryDirectory() as folder:
         whole = client.download_artifacts(run, "", folder)
         with open(os.path.join(whole, "sub/b.bin"), "rb") as file:
             equal(file.read(), bytes(range(256)) * 4096)
-        with open(os.path.join(whole, "sub/deep/ünï ✓ %20.txt"), "rb") as file:
+        with open(os.path.join(whole, "sub/deep/ünï ✓.txt"), "rb") as file:
             equal(file.read(), b"odd")
         equal(os.path.getsize(os.path.join(whole, "empty")), 0)
         single = mlflow.artifacts.download_artifacts(run_id=run, artifact_path="again/and again/a.txt", dst_path=folder)
