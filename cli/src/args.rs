@@ -13,6 +13,8 @@ use crate::dag::DagCommand;
 use crate::error::Result;
 use crate::history::HistoryCommand;
 use crate::logs::LogsArgs;
+use crate::migrate::MigrateArgs;
+use crate::registry_server::RegistryArgs;
 use crate::runs::TriggerArgs;
 use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::stream::StreamCommand;
@@ -94,6 +96,10 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Only answer the REST API
     Api(ApiArgs),
+    /// Track experiments and keep models: a server for clients of MLflow
+    Registry(RegistryArgs),
+    /// Bring the tables of the databases up to date
+    Migrate(MigrateArgs),
     /// Only decide when runs are made and begin; workers do the tasks
     Scheduler(SchedulerArgs),
     /// Only do tasks, of any run in the shared state database

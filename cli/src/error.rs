@@ -32,6 +32,9 @@ pub(crate) enum Error {
     /// A job's services.
     #[error(transparent)]
     Jobs(#[from] jobs::Error),
+    /// The registry: its tables, files, server, or what it refuses.
+    #[error(transparent)]
+    Registry(#[from] model_registry::Error),
     /// The model or a picture.
     #[error(transparent)]
     Detector(#[from] detector::Error),
@@ -98,6 +101,9 @@ pub(crate) enum Error {
     /// Two ways to drive a run.
     #[error("--here drives the run in this process, without a server; leave out --server (`server.url`)")]
     HereAndServer,
+    /// `safari migrate --check` has found old tables.
+    #[error("{0} changes of tables are to be made: run `safari migrate`")]
+    OldTables(usize),
     /// A run ended with a failed task.
     #[error("{0}")]
     RunFailed(String),

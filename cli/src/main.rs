@@ -12,8 +12,10 @@ mod error;
 mod export;
 mod history;
 mod logs;
+mod migrate;
 mod progress;
 mod registry;
+mod registry_server;
 mod run;
 mod runs;
 mod server;
@@ -77,6 +79,8 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::History { command } => history::run(command, &configuration).await,
             Command::Server(server) => server::server(server, configuration).await,
             Command::Api(api) => server::api(api, configuration).await,
+            Command::Registry(registry) => registry_server::run(registry, &configuration).await,
+            Command::Migrate(migrate) => migrate::run(migrate, &configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,
             Command::Detect(detect) => detect::detect(detect, configuration).await,

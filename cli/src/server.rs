@@ -26,6 +26,7 @@ use crate::args::name_and_value;
 use crate::backend::open_store;
 use crate::error::{Error, Result};
 use crate::history::kept;
+use crate::registry_server;
 use crate::registry::{known_secrets, logs, registry, secrets};
 use crate::signals::Signals;
 
@@ -53,6 +54,9 @@ pub(crate) struct ServerArgs {
     /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8750")]
     listen: SocketAddr,
+    /// Loopback address of the registry for clients of MLflow; `off` for none [default: registry.listen]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    registry: Option<String>,
     #[command(flatten)]
     offer: OfferArgs,
 }
@@ -121,14 +125,22 @@ impl OfferArgs {
 
 /// Scheduler and worker in one process.
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
+    let registry = registry_server::options_of_server(&args.registry, &config)?;
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
     let answering =
         answering(role.store.clone(), role.history(), role.logs.clone(), args.listen, stopped.clone()).await?;
+    let registry = match &registry {
+        Some(options) => Some(registry_server::serving(options, stopped.clone()).await?),
+        None => None,
+    };
     let scheduling = role.scheduling(args.dags, stopped)?;
     let worked = role.work(Vec::new()).await;
     stop.send_replace(true);
     let _ = tokio::join!(scheduling, answering);
+    if let Some(registry) = registry {
+        let _ = registry.await;
+    }
     worked
 }
 

@@ -182,6 +182,7 @@ CREATE TABLE model_version (
 CREATE INDEX model_version_of_stage ON model_version (model_no, stage, version);
 CREATE INDEX model_version_of_run ON model_version (run_id);
 CREATE INDEX model_version_updated ON model_version (updated_at, model_no, version);
+CREATE INDEX model_version_of_model_updated ON model_version (model_no, updated_at, version);
 CREATE TABLE model_version_tag (
   model_no BIGINT NOT NULL,
   version BIGINT NOT NULL,
@@ -198,9 +199,11 @@ CREATE TABLE model_alias (
   PRIMARY KEY (model_no, name)
 ) CLUSTERED;
 
--- Who moved an alias, when, why, from where to where, and what the gates said. Rows stay when the model goes.
+-- Who moved an alias, when, why, from where to where, and what the gates said. Rows stay when the model goes; another of
+-- its name has another `model_no`.
 CREATE TABLE promotion (
   no SERIAL_KEY,
+  model_no BIGINT NOT NULL,
   model TEXT NOT NULL,
   alias TEXT NOT NULL,
   kind TEXT NOT NULL,               -- promote, rollback, set, delete
@@ -209,58 +212,75 @@ CREATE TABLE promotion (
   actor TEXT NOT NULL,
   reason TEXT NOT NULL,
   gates TEXT NOT NULL,              -- a JSON list: what each gate wanted and found
-  outcome TEXT NOT NULL,            -- moved, refused
+  outcome TEXT NOT NULL,            -- moved, refused, lost
   at BIGINT NOT NULL
 );
-CREATE INDEX promotion_of_model ON promotion (model, alias, no);
+CREATE INDEX promotion_of_model ON promotion (model, no);
+CREATE INDEX promotion_of_alias ON promotion (model_no, alias, outcome, no);
 CREATE TABLE approval (
-  no SERIAL_KEY,
-  model TEXT NOT NULL,
+  model_no BIGINT NOT NULL,
   version BIGINT NOT NULL,
   alias TEXT NOT NULL,
-  actor TEXT NOT NULL,
   role TEXT NOT NULL,
+  actor TEXT NOT NULL,
   comment TEXT NOT NULL,
   at BIGINT NOT NULL,
-  UNIQUE (model, version, alias, actor, role)
-);
+  PRIMARY KEY (model_no, version, alias, role, actor),
+  FOREIGN KEY (model_no, version) REFERENCES model_version (model_no, version) ON DELETE CASCADE
+) CLUSTERED;
 
 CREATE TABLE webhook (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL,
   description TEXT,
   url TEXT NOT NULL,
-  events TEXT NOT NULL,             -- a JSON list of {entity, action}
   secret TEXT,                      -- sealed, never as it was given
   status TEXT NOT NULL,             -- ACTIVE, DISABLED
   created_at BIGINT NOT NULL,
   updated_at BIGINT NOT NULL
 );
+CREATE TABLE webhook_event (
+  event TEXT NOT NULL,              -- such as model_version.created
+  webhook_id TEXT NOT NULL REFERENCES webhook (id) ON DELETE CASCADE,
+  position BIGINT NOT NULL,
+  PRIMARY KEY (event, webhook_id)
+) CLUSTERED;
+CREATE INDEX webhook_event_of_webhook ON webhook_event (webhook_id, position);
 -- What is to be told, written with the change that it tells of.
 CREATE TABLE webhook_delivery (
   no SERIAL_KEY,
   webhook_id TEXT NOT NULL REFERENCES webhook (id) ON DELETE CASCADE,
+  change_id TEXT NOT NULL,          -- the same for all webhooks that are told of one change
   event TEXT NOT NULL,
   payload TEXT NOT NULL,
+  status TEXT NOT NULL,             -- PENDING, DELIVERED, GIVEN_UP
   attempts BIGINT NOT NULL,
-  due_at BIGINT NOT NULL,
-  lease_until BIGINT NOT NULL
+  due_at BIGINT NOT NULL,           -- the next attempt; while one is under way, when it is thought dead
+  response_status BIGINT,
+  error TEXT,
+  created_at BIGINT NOT NULL,
+  done_at BIGINT
 );
-CREATE INDEX webhook_delivery_due ON webhook_delivery (due_at);
+CREATE INDEX webhook_delivery_due ON webhook_delivery (due_at) WHERE status = 'PENDING';
+CREATE INDEX webhook_delivery_done ON webhook_delivery (done_at) WHERE done_at IS NOT NULL;
+CREATE INDEX webhook_delivery_of_webhook ON webhook_delivery (webhook_id, no);
 
 -- Files that nothing names any more, to be removed by `safari registry gc` when their grace period is over.
 CREATE TABLE orphan (
   no SERIAL_KEY,
   uri TEXT NOT NULL,
-  reason TEXT NOT NULL,
+  reason TEXT NOT NULL,             -- run, experiment, logged_model, version
   since BIGINT NOT NULL
 );
+CREATE INDEX orphan_since ON orphan (since);
 
--- Uploads in parts that are not complete.
+-- Uploads in parts. Those that are complete stay a while, for clients that ask again.
 CREATE TABLE upload (
   id TEXT PRIMARY KEY,
   path TEXT NOT NULL,
   parts BIGINT NOT NULL,
-  store_id TEXT,                    -- the store's own name of the upload
-  created_at BIGINT NOT NULL
+  store_id TEXT NOT NULL,           -- the store's own name of the upload
+  created_at BIGINT NOT NULL,
+  done_at BIGINT
 );
+CREATE INDEX upload_created ON upload (created_at);

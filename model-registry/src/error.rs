@@ -1,6 +1,10 @@
 //! The one error type of this crate, and MLflow's error codes.
 
+use std::net::SocketAddr;
+
 use axum::http::StatusCode;
+
+use crate::promotion::Outcome;
 
 /// A result whose error is [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -29,6 +33,29 @@ pub enum Error {
     /// The database's tables cannot be brought up to date.
     #[error("the registry's tables cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+
+    /// The tables of a database that others use are changed by an operator only.
+    #[error("the registry's tables in {database} are not those of this version: run `safari migrate`, then start again")]
+    OldTables {
+        /// The database, without its password.
+        database: String,
+    },
+
+    /// An address that others can reach.
+    #[error(
+        "{0} can be reached from other machines, and the registry knows no users yet; give a loopback address such as \
+         127.0.0.1:5000 with --listen, and let a gateway that knows users pass requests on"
+    )]
+    OpenAddress(SocketAddr),
+
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; another program may use it, give another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
 
     /// The database holds something that this version does not understand.
     #[error("the registry's database holds {found} for {what}: was it written by a newer version")]
@@ -63,6 +90,14 @@ pub enum Error {
         reason: String,
     },
 
+    /// A file of gates that is not one: a line `file:line:column: message` for each mistake.
+    #[error("{0}")]
+    Gates(String),
+
+    /// A promotion that was not done, with its row of the audit.
+    #[error("{}", .0.refusal())]
+    Promotion(Box<crate::promotion::Promotion>),
+
     /// A model folder that is not one, or whose files are not what they were.
     #[error("{folder} is no usable model: {reason}")]
     Model {
@@ -92,6 +127,8 @@ pub enum ErrorCode {
     ResourceDoesNotExist,
     /// Something else was there first: a compare-and-set lost.
     ResourceConflict,
+    /// What must be so first is not so: a gate refuses. Ours, not MLflow's.
+    FailedPrecondition,
     /// The state of a thing does not allow it.
     InvalidState,
     /// No such route.
@@ -116,12 +153,33 @@ impl ErrorCode {
             Self::ResourceAlreadyExists => "RESOURCE_ALREADY_EXISTS",
             Self::ResourceDoesNotExist => "RESOURCE_DOES_NOT_EXIST",
             Self::ResourceConflict => "RESOURCE_CONFLICT",
+            Self::FailedPrecondition => "FAILED_PRECONDITION",
             Self::InvalidState => "INVALID_STATE",
             Self::EndpointNotFound => "ENDPOINT_NOT_FOUND",
             Self::PermissionDenied => "PERMISSION_DENIED",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
         }
+    }
+
+    /// The code that an answer of this or another server has; nothing for one that is not known here.
+    pub fn read(text: &str) -> Option<Self> {
+        const ALL: [ErrorCode; 13] = [
+            ErrorCode::InternalError,
+            ErrorCode::TemporarilyUnavailable,
+            ErrorCode::NotImplemented,
+            ErrorCode::InvalidParameterValue,
+            ErrorCode::BadRequest,
+            ErrorCode::ResourceAlreadyExists,
+            ErrorCode::ResourceDoesNotExist,
+            ErrorCode::ResourceConflict,
+            ErrorCode::InvalidState,
+            ErrorCode::EndpointNotFound,
+            ErrorCode::PermissionDenied,
+            ErrorCode::Unauthenticated,
+            ErrorCode::ResourceExhausted,
+        ];
+        ALL.into_iter().find(|code| code.as_str() == text)
     }
 
     /// The status of the answer.
@@ -133,6 +191,7 @@ impl ErrorCode {
             Self::InvalidParameterValue | Self::BadRequest | Self::ResourceAlreadyExists => StatusCode::BAD_REQUEST,
             Self::ResourceDoesNotExist | Self::EndpointNotFound => StatusCode::NOT_FOUND,
             Self::ResourceConflict => StatusCode::CONFLICT,
+            Self::FailedPrecondition => StatusCode::UNPROCESSABLE_ENTITY,
             Self::PermissionDenied => StatusCode::FORBIDDEN,
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
@@ -171,6 +230,9 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Platform(error) if error.is_transient() => ErrorCode::TemporarilyUnavailable,
+            Self::Promotion(promotion) if promotion.outcome == Outcome::Lost => ErrorCode::ResourceConflict,
+            Self::Promotion(_) => ErrorCode::FailedPrecondition,
+            Self::Gates(_) => ErrorCode::InvalidParameterValue,
             _ => ErrorCode::InternalError,
         }
     }

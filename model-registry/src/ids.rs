@@ -3,6 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde::ser::{Serialize, Serializer};
+
 use crate::{Error, Result};
 
 /// An experiment: a number, which clients write as text.
@@ -92,5 +95,40 @@ pub struct VersionNumber(pub i64);
 impl fmt::Display for VersionNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl Serialize for VersionNumber {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for VersionNumber {
+    /// Takes a text and, as people write it, a number.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(VersionVisitor)
+    }
+}
+
+struct VersionVisitor;
+
+impl Visitor<'_> for VersionVisitor {
+    type Value = VersionNumber;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the number of a version")
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<VersionNumber, E> {
+        Ok(VersionNumber(number))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<VersionNumber, E> {
+        i64::try_from(number).map(VersionNumber).map_err(E::custom)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<VersionNumber, E> {
+        text.parse().map(VersionNumber).map_err(|_| E::custom(format!("`{text}` is no number of a version")))
     }
 }

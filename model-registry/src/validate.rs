@@ -126,7 +126,7 @@ pub(crate) fn cut(value: &mut String, limit: usize) {
 }
 
 /// The path that a name would be as a file: POSIX's rules of `.`, `..` and repeated slashes.
-fn resolved(name: &str) -> String {
+pub(crate) fn resolved(name: &str) -> String {
     let absolute = name.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in name.split('/') {

@@ -122,6 +122,24 @@ pub enum Error {
         uri: String,
     },
 
+    /// What was to be written ended before it was whole.
+    #[error("the content of {uri} broke off ({reason}) and nothing was written: send it again")]
+    BrokenOff {
+        /// What was being written.
+        uri: String,
+        /// Why.
+        reason: String,
+    },
+
+    /// An object cannot be made of parts that are not there.
+    #[error("part {number} of {uri} is not there or has changed: send it again, or begin a new upload")]
+    UnknownPart {
+        /// The object.
+        uri: String,
+        /// The part, from 1 on.
+        number: u32,
+    },
+
     /// Anything else that an object store answers.
     #[error("cannot {action} {uri}: {reason}")]
     ObjectStore {

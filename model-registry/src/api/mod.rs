@@ -3,23 +3,33 @@
 //! One file for each group of endpoints, each with a `routes()` of paths below `/api/2.0/mlflow`; the prefix
 //! `/ajax-api/2.0/mlflow` answers the same.
 
+mod artifacts;
 mod experiments;
 mod extract;
+mod guard;
 mod logged_models;
 mod metrics;
+mod model_versions;
+mod parts;
 mod problem;
+mod promotions;
+mod ranges;
+mod registered_models;
 mod runs;
+mod webhooks;
 pub(crate) mod wire;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
+use axum::middleware;
 use axum::routing::get;
 
 use crate::artifacts::Artifacts;
 use crate::limits::BODY_BYTES;
 use crate::store::Store;
+use crate::webhooks::Webhooks;
 
 pub(crate) use extract::{Json, Query};
 pub(crate) use problem::Answer;
@@ -34,6 +44,8 @@ pub struct App {
     pub store: Store,
     /// The files.
     pub artifacts: Arc<Artifacts>,
+    /// What tells others of changes.
+    pub webhooks: Webhooks,
 }
 
 /// All routes.
@@ -42,14 +54,25 @@ pub fn router(app: App) -> Router {
         .merge(experiments::routes())
         .merge(runs::routes())
         .merge(metrics::routes())
-        .merge(logged_models::routes());
+        .merge(logged_models::routes())
+        .merge(registered_models::routes())
+        .merge(model_versions::routes())
+        .merge(webhooks::routes())
+        .merge(artifacts::run_routes());
+    let own = Router::new().merge(promotions::routes()).merge(webhooks::own_routes());
+    let files = artifacts::routes();
     Router::new()
         .nest("/api/2.0/mlflow", mlflow.clone())
         .nest("/ajax-api/2.0/mlflow", mlflow)
+        .nest("/api/2.0/mlflow-artifacts", files.clone())
+        .nest("/ajax-api/2.0/mlflow-artifacts", files)
+        .merge(artifacts::page_routes())
+        .nest("/api/v1", own)
         .route("/health", get(async || "OK"))
         .route("/version", get(async || MLFLOW_VERSION))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn(guard::check))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(app)
 }

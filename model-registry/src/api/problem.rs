@@ -13,6 +13,11 @@ pub(crate) type Answer = crate::Result<axum::Json<serde_json::Value>>;
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let code = self.code();
+        if let Self::Promotion(promotion) = &self {
+            let message = self.to_string();
+            let body = json!({ "error_code": code.as_str(), "message": message, "promotion": promotion });
+            return (code.status(), axum::Json(body)).into_response();
+        }
         let message = match &self {
             Self::Refused { message, .. } => message.clone(),
             // What went wrong inside is for the operator's log; it may name hosts and files.

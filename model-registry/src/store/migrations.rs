@@ -6,7 +6,7 @@ use platform::database::{Database, Engine};
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AssertSqlSafe, SqlSafeStr};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Version, what it is about, and its statements.
 const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "registry", include_str!("../../migrations/0001_registry.sql"))];
@@ -28,6 +28,14 @@ pub(super) async fn run(database: &Database) -> Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Migrations that were not applied yet.
+pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
+    let applied =
+        database.applied_migrations(TABLE).await.map_err(Error::database("looking for the tables' version"))?;
+    let pending = MIGRATIONS.iter().filter(|(version, ..)| !applied.contains(version));
+    Ok(pending.map(|(version, description, _)| format!("{version} {description}")).collect())
 }
 
 fn migrator(engine: Engine) -> Migrator {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use platform::database::Database;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, SqlSafeStr};
 
@@ -30,6 +31,13 @@ pub(super) async fn run(pool: &AnyPool) -> Result<()> {
             Err(error) => return Err(Error::Migrate(error)),
         }
     }
+}
+
+/// Migrations that were not applied yet, such as `2 telemetry`.
+pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
+    let applied = database.applied_migrations("_sqlx_migrations").await.map_err(MigrateError::Execute)?;
+    let pending = MIGRATIONS.iter().filter(|(version, ..)| !applied.contains(version));
+    Ok(pending.map(|(version, description, _)| format!("{version} {description}")).collect())
 }
 
 fn migrator() -> Migrator {

@@ -103,6 +103,11 @@ impl Store {
         Ok(Self { database, writer, dags: dags::Dags::default() })
     }
 
+    /// The changes that the tables of a database need to be those of this version, such as `2 telemetry`.
+    pub async fn pending(database: &Database) -> Result<Vec<String>> {
+        migrations::pending(database).await
+    }
+
     /// Makes a run of `dag` with `params` in state queued, all its tasks waiting. All in one transaction.
     pub async fn create_run(&self, dag: &Dag, params: &Params, now: Timestamp) -> Result<RunId> {
         let interval = dag.interval_at(now.time());

@@ -10,6 +10,7 @@ mod sources;
 mod tests;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use keys::KEYS;
@@ -42,6 +43,8 @@ pub struct Config {
     pub state: StateConfig,
     /// `server.*`
     pub server: ServerConfig,
+    /// `registry.*`
+    pub registry: RegistryConfig,
     /// `log.*`
     pub log: LogConfig,
     /// `logs.*`
@@ -147,6 +150,37 @@ pub struct ServerConfig {
 impl fmt::Debug for ServerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerConfig").field("url", &keys::masked(&self.url)).finish()
+    }
+}
+
+/// The tracking and registry server, and who asks it.
+#[derive(Clone, Default, PartialEq)]
+pub struct RegistryConfig {
+    /// `http://…` or `https://…`; empty means that the registry's database is asked.
+    pub url: String,
+    /// Where the server answers; `None` means that `safari server` has none.
+    pub listen: Option<SocketAddr>,
+    /// `sqlite:PATH` or `postgres://…`; empty means `<home>/registry.db`. See [`Config::registry_address`].
+    pub database: String,
+    /// A folder or `s3://bucket/prefix`; empty means `<home>/artifacts`. See [`Config::artifacts_url`].
+    pub artifacts: String,
+    /// What was deleted so many days ago may be removed.
+    pub grace_days: u32,
+    /// Whether receivers of webhooks may have internal addresses, and no TLS.
+    pub webhooks_anywhere: bool,
+}
+
+/// Without the passwords that the URLs may hold.
+impl fmt::Debug for RegistryConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegistryConfig")
+            .field("url", &keys::masked(&self.url))
+            .field("listen", &self.listen)
+            .field("database", &keys::masked(&self.database))
+            .field("artifacts", &self.artifacts)
+            .field("grace_days", &self.grace_days)
+            .field("webhooks_anywhere", &self.webhooks_anywhere)
+            .finish()
     }
 }
 
@@ -272,6 +306,22 @@ impl Config {
         }
     }
 
+    /// The database of the registry: `registry.database`, or SQLite in `<home>/registry.db`.
+    pub fn registry_address(&self) -> Address {
+        match keys::state_address(&self.registry.database) {
+            Some(address) if !self.registry.database.is_empty() => address,
+            _ => Address::Sqlite(self.home.join("registry.db")),
+        }
+    }
+
+    /// The place of the registry's files, a folder or `s3://…`: `registry.artifacts`, or `<home>/artifacts`.
+    pub fn artifacts_url(&self) -> String {
+        if self.registry.artifacts.is_empty() {
+            return self.home.join("artifacts").to_string_lossy().into_owned();
+        }
+        self.registry.artifacts.clone()
+    }
+
     /// The place of the tables, a folder or `s3://…`: `lake.url`, or `<home>/lake`.
     pub fn lake_url(&self) -> String {
         if self.lake.url.is_empty() {
@@ -333,6 +383,7 @@ impl Config {
             lake: LakeConfig::default(),
             state: StateConfig::default(),
             server: ServerConfig::default(),
+            registry: RegistryConfig::default(),
             log: LogConfig::default(),
             logs: LogsConfig::default(),
             history: HistoryConfig::default(),
@@ -341,6 +392,11 @@ impl Config {
             settings: Vec::new(),
         }
     }
+}
+
+/// The database that a URL names, `sqlite:PATH` or `postgres://USER:PASSWORD@HOST/DATABASE`; none for other texts.
+pub fn database_address(url: &str) -> Option<Address> {
+    keys::state_address(url).filter(|_| !url.is_empty())
 }
 
 /// Every setting there is, for command-line help and documentation.

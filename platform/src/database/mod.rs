@@ -69,6 +69,24 @@ impl Database {
         self.engine
     }
 
+    /// The versions of migrations that `table`, sqlx's list of them, has; none if there is no such table.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn applied_migrations(&self, table: &str) -> sqlx::Result<Vec<i64>> {
+        let there = match self.engine {
+            Engine::Sqlite => "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = $1",
+            Engine::Postgres => "SELECT COUNT(*) FROM pg_class WHERE oid = to_regclass($1)",
+        };
+        let there: i64 = sqlx::query_scalar(there).bind(table).fetch_one(&self.pool).await?;
+        if there == 0 {
+            return Ok(Vec::new());
+        }
+        // The name of a table cannot be a value; it is one of this program's own.
+        let sql = sqlx::AssertSqlSafe(format!("SELECT version FROM {table} WHERE success ORDER BY version"));
+        sqlx::query_scalar(sql).fetch_all(&self.pool).await
+    }
+
     /// The statement that begins a transaction which reads before it writes. SQLite must be told, because such a
     /// transaction could not become a writer later.
     pub fn begin_write(&self) -> &'static str {

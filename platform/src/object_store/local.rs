@@ -1,17 +1,24 @@
 //! Objects as files of a folder.
 
+mod parts;
+mod streams;
+
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt};
 use tempfile::NamedTempFile;
 
-use super::{Location, ObjectMeta, ObjectStore, TEMPORARY_PREFIX, key, walk};
+use super::{
+    Child, Incoming, Location, ObjectBody, ObjectMeta, ObjectStore, Part, PresignedUrl, TEMPORARY_PREFIX, key, walk,
+};
 use crate::error::io_reason;
 use crate::{Error, Result};
 
@@ -49,6 +56,17 @@ impl LocalStore {
     fn path(&self, key: &str) -> Result<PathBuf> {
         key::check(&self.location, key)?;
         Ok(self.root.join(key))
+    }
+
+    fn folder(&self, folder: &str) -> Result<PathBuf> {
+        let folder = key::check_prefix(&self.location, folder)?;
+        Ok(if folder.is_empty() { self.root.clone() } else { self.root.join(folder) })
+    }
+
+    /// Where what is written piece by piece lies until it is whole: in one folder, so that what dead writers left there
+    /// is found without a walk through all objects.
+    fn unfinished(&self) -> PathBuf {
+        self.root.join(format!("{TEMPORARY_PREFIX}uploads"))
     }
 }
 
@@ -174,25 +192,107 @@ impl ObjectStore for LocalStore {
         .await
     }
 
+    async fn delete_folder(&self, folder: &str) -> Result<()> {
+        let path = self.folder(folder)?;
+        blocking(move || match fs::remove_dir_all(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+            Err(error) => Err(Error::from_io("delete", &path, &error)),
+        })
+        .await
+    }
+
+    async fn children(&self, folder: &str) -> Result<Vec<Child>> {
+        let path = self.folder(folder)?;
+        let prefix = folder.trim_matches('/').to_owned();
+        blocking(move || if path.is_dir() { walk::children(&path, &prefix) } else { Ok(Vec::new()) }).await
+    }
+
+    async fn get_stream(&self, key: &str, range: Option<Range<u64>>) -> Result<ObjectBody> {
+        streams::read(self.path(key)?, key.to_owned(), range).await
+    }
+
+    async fn put_stream(&self, key: &str, bytes: Incoming, size: Option<u64>) -> Result<u64> {
+        let path = self.path(key)?;
+        let (file, written) = streams::write(&self.unfinished(), &path, bytes, size).await?;
+        blocking(move || persist(file, &path)).await?;
+        Ok(written)
+    }
+
+    async fn begin_parts(&self, key: &str) -> Result<String> {
+        self.path(key)?;
+        parts::begin(&self.unfinished()).await
+    }
+
+    async fn put_part(&self, key: &str, upload: &str, number: u32, bytes: Incoming, size: Option<u64>) -> Result<Part> {
+        parts::write(&self.unfinished(), &self.path(key)?, upload, number, bytes, size).await
+    }
+
+    async fn complete_parts(&self, key: &str, upload: &str, parts: &[Part]) -> Result<()> {
+        parts::complete(&self.unfinished(), self.path(key)?, upload, parts.to_vec()).await
+    }
+
+    async fn abort_parts(&self, key: &str, upload: &str) -> Result<()> {
+        parts::abort(&self.unfinished(), &self.path(key)?, upload).await
+    }
+
+    async fn remove_unfinished(&self, before: DateTime<Utc>) -> Result<u64> {
+        parts::remove_old(self.unfinished(), before).await
+    }
+
+    async fn presign_get(&self, key: &str, _lifetime: Duration) -> Result<Option<PresignedUrl>> {
+        self.path(key).map(|_| None)
+    }
+
+    async fn presign_part(&self, key: &str, _: &str, _: u32, _: Duration) -> Result<Option<PresignedUrl>> {
+        self.path(key).map(|_| None)
+    }
+
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.path(key).ok()
     }
 }
 
-/// A new temporary file beside `target`, whose folders are made.
-pub(super) fn temporary_beside(target: &Path) -> Result<(NamedTempFile, PathBuf)> {
-    let folder = match target.parent() {
+/// Gives a whole and synced temporary file its name.
+fn persist(file: NamedTempFile, target: &Path) -> Result<()> {
+    let folder = folder_of(target);
+    create_folders(&folder)?;
+    file.persist(target).map_err(|failure| {
+        if target.is_dir() {
+            return Error::ObjectStore {
+                action: "write",
+                uri: target.display().to_string(),
+                reason: "a folder has that name".to_owned(),
+                transient: false,
+            };
+        }
+        Error::from_io("write", target, &failure.error)
+    })?;
+    sync_folder(&folder)
+}
+
+fn folder_of(target: &Path) -> PathBuf {
+    match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => PathBuf::from("."),
-    };
-    create_folders(&folder)?;
-    let file = tempfile::Builder::new()
+    }
+}
+
+/// A new temporary file beside `target`, whose folders are made.
+pub(super) fn temporary_beside(target: &Path) -> Result<(NamedTempFile, PathBuf)> {
+    let folder = folder_of(target);
+    Ok((temporary_in(&folder, target)?, folder))
+}
+
+/// A new temporary file in `folder`, which is made, for what will be `target`.
+fn temporary_in(folder: &Path, target: &Path) -> Result<NamedTempFile> {
+    create_folders(folder)?;
+    tempfile::Builder::new()
         .prefix(TEMPORARY_PREFIX)
         // The process's umask still applies, as to any new file.
         .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(&folder)
-        .map_err(|error| Error::from_io("write", target, &error))?;
-    Ok((file, folder))
+        .tempfile_in(folder)
+        .map_err(|error| Error::from_io("write", target, &error))
 }
 
 /// Makes the names in a folder survive a power cut.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, TimeZone, Utc};
 
-use super::{ObjectMeta, TEMPORARY_PREFIX};
+use super::{Child, ObjectMeta, TEMPORARY_PREFIX};
 use crate::error::io_reason;
 use crate::{Error, Result};
 
@@ -45,6 +45,33 @@ pub(super) fn walk(folder: &Path, prefix: &str, emit: &mut dyn FnMut(Result<Obje
             return;
         }
     }
+}
+
+/// What lies right in `folder`, whose key is `prefix`, sorted by key. What cannot be read is left out with a warning.
+pub(super) fn children(folder: &Path, prefix: &str) -> Result<Vec<Child>> {
+    let start = Pending { path: folder.to_owned(), key: prefix.to_owned(), is_folder: true, depth: 1 };
+    let mut entries = Vec::new();
+    push_entries(&start, &mut entries, &mut |item| {
+        if let Err(error) = item {
+            tracing::warn!(%error, "left out of a listing");
+        }
+        true
+    });
+    let mut found = Vec::with_capacity(entries.len());
+    for entry in entries.into_iter().rev() {
+        if entry.is_folder {
+            found.push(Child::Folder(entry.key));
+            continue;
+        }
+        match fs::metadata(&entry.path) {
+            Ok(metadata) => found.push(Child::Object(object_meta(entry.key, &metadata))),
+            // Deleted since its folder was read.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(&entry.path, io_reason(&error))),
+        }
+    }
+    found.sort_by(|one, other| one.key().cmp(other.key()));
+    Ok(found)
 }
 
 /// The listing's entry of one file.

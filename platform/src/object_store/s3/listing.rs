@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::error::{Target, explain};
-use crate::object_store::{AwsAccess, Location, ObjectMeta, key};
+use crate::object_store::{AwsAccess, Child, Location, ObjectMeta, key};
 use crate::{Error, Result};
 
 /// One walk through a listing, a thousand keys a page.
@@ -40,6 +40,39 @@ impl Listing {
         })
         .try_flatten()
         .boxed()
+    }
+
+    /// Only what lies right in the folder.
+    pub(super) async fn children(self) -> Result<Vec<Child>> {
+        let mut found = Vec::new();
+        let mut token = None;
+        loop {
+            let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(&self.prefix).delimiter("/");
+            let answer = request.set_continuation_token(token).send().await.map_err(|error| {
+                let uri = format!("s3://{}/{}", self.bucket, self.prefix);
+                explain(&error, &Target { access: &self.access, bucket: &self.bucket, uri, action: "list" })
+            })?;
+            for folder in answer.common_prefixes() {
+                let key = folder.prefix().and_then(|prefix| prefix.get(self.root_length..)).unwrap_or_default();
+                let key = key.trim_end_matches('/');
+                if key::check(&self.location, key).is_ok() {
+                    found.push(Child::Folder(key.to_owned()));
+                }
+            }
+            for object in answer.contents() {
+                let key = object.key().and_then(|key| key.get(self.root_length..)).unwrap_or_default();
+                if key::check(&self.location, key).is_ok() {
+                    let meta = object_meta(key.to_owned(), object.size(), object.e_tag(), object.last_modified());
+                    found.push(Child::Object(meta));
+                }
+            }
+            match answer.next_continuation_token() {
+                Some(next) if answer.is_truncated() == Some(true) => token = Some(next.to_owned()),
+                _ => break,
+            }
+        }
+        found.sort_by(|one, other| one.key().cmp(other.key()));
+        Ok(found)
     }
 
     async fn page(&self, token: Option<String>) -> Result<(Vec<Result<ObjectMeta>>, Page)> {

@@ -4,6 +4,8 @@ mod body;
 mod error;
 mod listing;
 mod multipart;
+mod parts;
+mod streams;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::RequestChecksumCalculation;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -19,12 +22,15 @@ use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{BucketLocationConstraint, CreateBucketConfiguration};
 use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt};
+use chrono::{DateTime, Utc};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use uuid::Uuid;
 
 use self::error::{Target, explain};
 use self::listing::{Listing, object_meta};
-use super::{AwsAccess, DEFAULT_REGION, Location, ObjectMeta, ObjectStore, key};
+use super::{
+    AwsAccess, Child, DEFAULT_REGION, Incoming, Location, ObjectBody, ObjectMeta, ObjectStore, Part, PresignedUrl, key,
+};
 use crate::{Error, Result};
 
 /// A server that does not take a connection within this time is not there.
@@ -48,8 +54,11 @@ const CONFLICT_ATTEMPTS: u32 = 8;
 /// Names the writer of a conditional write, so that a repeated request can tell its own success from another's.
 const WRITER: &str = "safari-writer";
 
+/// Objects that are deleted at once.
+const DELETES_AT_ONCE: usize = 16;
+
 /// A store whose objects are those of a bucket below a prefix.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct S3Store {
     location: Location,
     bucket: String,
@@ -57,6 +66,8 @@ pub(super) struct S3Store {
     root: String,
     access: AwsAccess,
     client: Client,
+    /// For requests that others complete: it adds no checksum of a body that it does not see.
+    plain: Client,
 }
 
 impl S3Store {
@@ -73,7 +84,8 @@ impl S3Store {
             bucket: bucket.to_owned(),
             root,
             access: access.clone(),
-            client: client(access),
+            client: client(access, RequestChecksumCalculation::WhenSupported),
+            plain: client(access, RequestChecksumCalculation::WhenRequired),
         };
         store.check_bucket().await?;
         Ok(store)
@@ -104,6 +116,21 @@ impl S3Store {
         Ok(format!("{}{key}", self.root))
     }
 
+    fn listing(&self, folder: &str) -> Result<Listing> {
+        let prefix = match key::check_prefix(&self.location, folder)? {
+            "" => self.root.clone(),
+            folder => format!("{}{folder}/", self.root),
+        };
+        Ok(Listing {
+            client: self.client.clone(),
+            access: self.access.clone(),
+            bucket: self.bucket.clone(),
+            location: self.location.clone(),
+            root_length: self.root.len(),
+            prefix,
+        })
+    }
+
     fn upload(&self, key: &str) -> Result<multipart::Upload<'_>> {
         Ok(multipart::Upload {
             client: &self.client,
@@ -114,9 +141,19 @@ impl S3Store {
     }
 
     async fn get_object(&self, key: &str, range: Option<&Range<u64>>) -> Result<Option<GetObjectOutput>> {
+        self.get_object_if(key, range, None).await
+    }
+
+    /// Only if the object is still the one with this tag.
+    async fn get_object_if(
+        &self,
+        key: &str,
+        range: Option<&Range<u64>>,
+        tag: Option<String>,
+    ) -> Result<Option<GetObjectOutput>> {
         let header = range.map(|range| format!("bytes={}-{}", range.start, range.end.saturating_sub(1)));
         let request = self.client.get_object().bucket(&self.bucket).key(self.full_key(key)?).set_range(header);
-        match request.send().await {
+        match request.set_if_match(tag).send().await {
             Ok(output) => Ok(Some(output)),
             Err(error) if status(&error) == Some(416) => Ok(None),
             Err(error) => Err(explain(&error, &self.target(key, "read"))),
@@ -143,6 +180,10 @@ impl S3Store {
         }
     }
 
+    async fn delete_listed(self, object: Result<ObjectMeta>) -> Result<()> {
+        self.delete(&object?.key).await
+    }
+
     fn broken_body(&self, key: &str, reason: String) -> Error {
         Error::ObjectStore { action: "read", uri: self.location.uri(key), reason, transient: true }
     }
@@ -167,20 +208,10 @@ impl ObjectStore for S3Store {
     }
 
     fn list(&self, prefix: &str) -> BoxStream<'static, Result<ObjectMeta>> {
-        let prefix = match key::check_prefix(&self.location, prefix) {
-            Ok("") => self.root.clone(),
-            Ok(prefix) => format!("{}{prefix}/", self.root),
-            Err(error) => return stream::iter([Err(error)]).boxed(),
-        };
-        let listing = Listing {
-            client: self.client.clone(),
-            access: self.access.clone(),
-            bucket: self.bucket.clone(),
-            location: self.location.clone(),
-            root_length: self.root.len(),
-            prefix,
-        };
-        listing.stream()
+        match self.listing(prefix) {
+            Ok(listing) => listing.stream(),
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        }
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta> {
@@ -269,6 +300,57 @@ impl ObjectStore for S3Store {
         }
     }
 
+    async fn delete_folder(&self, folder: &str) -> Result<()> {
+        let gone = self.list(folder).map(|object| self.clone().delete_listed(object));
+        gone.buffer_unordered(DELETES_AT_ONCE).try_collect::<()>().await
+    }
+
+    async fn children(&self, folder: &str) -> Result<Vec<Child>> {
+        self.listing(folder)?.children().await
+    }
+
+    async fn get_stream(&self, key: &str, range: Option<Range<u64>>) -> Result<ObjectBody> {
+        streams::read(self, key, range).await
+    }
+
+    async fn put_stream(&self, key: &str, bytes: Incoming, size: Option<u64>) -> Result<u64> {
+        streams::write(self, key, bytes, size).await
+    }
+
+    async fn begin_parts(&self, key: &str) -> Result<String> {
+        parts::begin(self, key).await
+    }
+
+    async fn put_part(&self, key: &str, upload: &str, number: u32, bytes: Incoming, size: Option<u64>) -> Result<Part> {
+        parts::write(self, key, upload, number, bytes, size).await
+    }
+
+    async fn complete_parts(&self, key: &str, upload: &str, parts: &[Part]) -> Result<()> {
+        parts::complete(self, key, upload, parts).await
+    }
+
+    async fn abort_parts(&self, key: &str, upload: &str) -> Result<()> {
+        parts::abort(self, key, upload).await
+    }
+
+    async fn remove_unfinished(&self, before: DateTime<Utc>) -> Result<u64> {
+        parts::remove_old(self, before).await
+    }
+
+    async fn presign_get(&self, key: &str, lifetime: Duration) -> Result<Option<PresignedUrl>> {
+        parts::presign_get(self, key, lifetime).await.map(Some)
+    }
+
+    async fn presign_part(
+        &self,
+        key: &str,
+        upload: &str,
+        number: u32,
+        lifetime: Duration,
+    ) -> Result<Option<PresignedUrl>> {
+        parts::presign_part(self, key, upload, number, lifetime).await.map(Some)
+    }
+
     fn local_path(&self, _key: &str) -> Option<PathBuf> {
         None
     }
@@ -281,7 +363,8 @@ pub(super) async fn create_bucket(bucket: &str, access: &AwsAccess) -> Result<()
         let region = BucketLocationConstraint::from(access.region());
         CreateBucketConfiguration::builder().location_constraint(region).build()
     });
-    let request = client(access).create_bucket().bucket(bucket).set_create_bucket_configuration(place).send().await;
+    let client = client(access, RequestChecksumCalculation::WhenSupported);
+    let request = client.create_bucket().bucket(bucket).set_create_bucket_configuration(place).send().await;
     match request {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some("BucketAlreadyOwnedByYou") => Ok(()),
@@ -289,9 +372,10 @@ pub(super) async fn create_bucket(bucket: &str, access: &AwsAccess) -> Result<()
     }
 }
 
-fn client(access: &AwsAccess) -> Client {
+fn client(access: &AwsAccess, checksums: RequestChecksumCalculation) -> Client {
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build();
     let mut config = aws_sdk_s3::config::Builder::from(access.sdk()).timeout_config(timeouts);
+    config.set_request_checksum_calculation(Some(checksums));
     if let Some(endpoint) = access.endpoint() {
         config = config.endpoint_url(endpoint).force_path_style(true);
     }

@@ -1,13 +1,13 @@
 //! Uploads in parts, for what is too large for one request.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
 use super::error::{Target, explain};
@@ -30,22 +30,29 @@ pub(super) struct Upload<'a> {
     pub target: Target<'a>,
 }
 
-enum Content<'a> {
+#[derive(Clone)]
+enum Content {
     Bytes(Bytes),
-    File(&'a Path),
+    File(PathBuf),
 }
 
 impl Upload<'_> {
     pub(super) async fn bytes(&self, bytes: Bytes) -> Result<()> {
         let size = bytes.len() as u64;
-        self.run(&Content::Bytes(bytes), size).await
+        self.run(Content::Bytes(bytes), size).await
     }
 
     pub(super) async fn file(&self, file: &Path, size: u64) -> Result<()> {
-        self.run(&Content::File(file), size).await
+        self.run(Content::File(file.to_owned()), size).await
     }
 
-    async fn run(&self, content: &Content<'_>, size: u64) -> Result<()> {
+    async fn run(&self, content: Content, size: u64) -> Result<()> {
+        let pieces = stream::iter(parts(size)).then(move |range| read(content.clone(), range));
+        self.pieces(pieces.boxed()).await
+    }
+
+    /// Sends pieces as they come, a few at once. All but the last must have the size of a part.
+    pub(super) async fn pieces(&self, pieces: BoxStream<'static, Result<Bytes>>) -> Result<()> {
         let request = self.client.create_multipart_upload().bucket(self.bucket).key(&self.key);
         let created = request.checksum_algorithm(ChecksumAlgorithm::Crc32).send().await;
         let created = created.map_err(|error| explain(&error, &self.target))?;
@@ -57,7 +64,7 @@ impl Upload<'_> {
                 transient: false,
             });
         };
-        let result = self.send_parts(content, size, upload_id).await;
+        let result = self.send_parts(pieces, upload_id).await;
         if result.is_err() {
             // Else the parts stay, unseen and paid for. What matters is the first failure, so this one is only noted.
             let request = self.client.abort_multipart_upload().bucket(self.bucket).key(&self.key);
@@ -68,9 +75,10 @@ impl Upload<'_> {
         result
     }
 
-    async fn send_parts(&self, content: &Content<'_>, size: u64, upload_id: &str) -> Result<()> {
-        let sent = stream::iter((1..).zip(parts(size)))
-            .map(|(number, range)| self.send_part(content, upload_id, number, range))
+    async fn send_parts(&self, pieces: BoxStream<'static, Result<Bytes>>, upload_id: &str) -> Result<()> {
+        let sent = pieces
+            .enumerate()
+            .map(|(index, bytes)| self.send_part(bytes, upload_id, index as i32 + 1))
             .buffered(AT_ONCE);
         let parts: Vec<CompletedPart> = sent.try_collect().await?;
         let whole = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
@@ -79,14 +87,8 @@ impl Upload<'_> {
         done.map(drop).map_err(|error| explain(&error, &self.target))
     }
 
-    async fn send_part(
-        &self,
-        content: &Content<'_>,
-        upload_id: &str,
-        number: i32,
-        range: Range<u64>,
-    ) -> Result<CompletedPart> {
-        let bytes = read(content, range).await?;
+    async fn send_part(&self, bytes: Result<Bytes>, upload_id: &str, number: i32) -> Result<CompletedPart> {
+        let bytes = bytes?;
         let request = self.client.upload_part().bucket(self.bucket).key(&self.key).upload_id(upload_id);
         let request = request.part_number(number).checksum_algorithm(ChecksumAlgorithm::Crc32);
         let sent = request.body(ByteStream::from(bytes)).send().await.map_err(|error| explain(&error, &self.target))?;
@@ -98,19 +100,24 @@ impl Upload<'_> {
     }
 }
 
+/// The size of the parts of an object of `size` bytes.
+pub(super) fn part_size(size: u64) -> u64 {
+    (PART_SIZE as u64).max(size.div_ceil(MAX_PARTS))
+}
+
 /// Cuts `size` bytes into ranges that S3 takes as parts.
 fn parts(size: u64) -> impl Iterator<Item = Range<u64>> {
-    let part = (PART_SIZE as u64).max(size.div_ceil(MAX_PARTS));
+    let part = part_size(size);
     (0..size.div_ceil(part)).map(move |index| index * part..((index + 1) * part).min(size))
 }
 
-async fn read(content: &Content<'_>, range: Range<u64>) -> Result<Bytes> {
+async fn read(content: Content, range: Range<u64>) -> Result<Bytes> {
     let path = match content {
         Content::Bytes(bytes) => return Ok(bytes.slice(range.start as usize..range.end as usize)),
-        Content::File(path) => *path,
+        Content::File(path) => path,
     };
-    let failed = |error| Error::from_io("read", path, &error);
-    let mut file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let failed = |error| Error::from_io("read", &path, &error);
+    let mut file = tokio::fs::File::open(&path).await.map_err(failed)?;
     file.seek(std::io::SeekFrom::Start(range.start)).await.map_err(failed)?;
     let mut bytes = vec![0; (range.end - range.start) as usize];
     file.read_exact(&mut bytes).await.map_err(failed)?;

@@ -1,0 +1,144 @@
+//! `model-versions/…`
+
+use axum::extract::State;
+use axum::routing::{delete, get, patch, post};
+use axum::{Json as Out, Router};
+use serde::{Deserialize, Serialize};
+
+use super::registered_models::{Done, Searched, Version, Versions, required};
+use super::{App, Json, Query};
+use crate::promotion::Principal;
+use crate::registered::Tag;
+use crate::store::{NewVersion, Page};
+use crate::{Error, Result};
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/model-versions/create", post(create))
+        .route("/model-versions/get", get(read))
+        .route("/model-versions/update", patch(update))
+        .route("/model-versions/delete", delete(remove))
+        .route("/model-versions/search", get(search))
+        .route("/model-versions/set-tag", post(set_tag))
+        .route("/model-versions/delete-tag", delete(delete_tag))
+        .route("/model-versions/transition-stage", post(transition))
+        .route("/model-versions/get-download-uri", get(download_uri))
+}
+
+#[derive(Serialize)]
+struct Uri {
+    artifact_uri: String,
+}
+
+#[derive(Deserialize)]
+struct Create {
+    name: Option<String>,
+    source: Option<String>,
+    run_id: Option<String>,
+    #[serde(default)]
+    tags: Vec<Tag>,
+    run_link: Option<String>,
+    description: Option<String>,
+    model_id: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: Option<String>,
+    version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Update {
+    name: Option<String>,
+    version: Option<String>,
+    description: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Transition {
+    name: Option<String>,
+    version: Option<String>,
+    stage: Option<String>,
+    #[serde(default)]
+    archive_existing_versions: bool,
+}
+
+#[derive(Deserialize)]
+struct OfTag {
+    name: Option<String>,
+    version: Option<String>,
+    key: Option<String>,
+    value: Option<String>,
+}
+
+async fn create(State(app): State<App>, Json(asked): Json<Create>) -> Result<Out<Version>> {
+    let new = NewVersion {
+        name: required(&asked.name, "name")?.to_owned(),
+        source: required(&asked.source, "source")?.to_owned(),
+        run_id: asked.run_id,
+        model_id: asked.model_id,
+        tags: asked.tags,
+        run_link: asked.run_link.unwrap_or_default(),
+        description: asked.description.unwrap_or_default(),
+    };
+    let model_version = app.store.create_model_version(&new).await?;
+    Ok(Out(Version { model_version }))
+}
+
+async fn read(State(app): State<App>, Query(asked): Query<Named>) -> Result<Out<Version>> {
+    let (name, version) = (required(&asked.name, "name")?, required(&asked.version, "version")?);
+    let model_version = app.store.model_version(name, version).await?;
+    Ok(Out(Version { model_version }))
+}
+
+async fn update(State(app): State<App>, Json(asked): Json<Update>) -> Result<Out<Version>> {
+    let (name, version) = (required(&asked.name, "name")?, required(&asked.version, "version")?);
+    let model_version = app.store.update_model_version(name, version, asked.description.as_deref()).await?;
+    Ok(Out(Version { model_version }))
+}
+
+async fn remove(State(app): State<App>, who: Principal, Json(asked): Json<Named>) -> Result<Out<Done>> {
+    let (name, version) = (required(&asked.name, "name")?, required(&asked.version, "version")?);
+    app.store.delete_model_version(name, version, &who).await?;
+    Ok(Out(Done {}))
+}
+
+async fn search(State(app): State<App>, Searched(search): Searched) -> Result<Out<Versions>> {
+    // The original's words for this endpoint; its store has others.
+    if let Some(max) = search.max_results.filter(|max| *max > 200_000) {
+        return Err(Error::invalid(format!(
+            "Invalid value \"{max}\" for parameter 'max_results' supplied:  Hint: Value was of type 'str'. See the API docs \
+             for more information about request parameters."
+        )));
+    }
+    let Page { items, next } = app.store.search_model_versions(&search).await?;
+    Ok(Out(Versions { model_versions: items, next_page_token: next }))
+}
+
+async fn set_tag(State(app): State<App>, Json(asked): Json<OfTag>) -> Result<Out<Done>> {
+    let (name, version) = (required(&asked.name, "name")?, required(&asked.version, "version")?);
+    let tag = Tag { key: required(&asked.key, "key")?.to_owned(), value: asked.value.unwrap_or_default() };
+    app.store.set_model_version_tag(name, version, &tag).await?;
+    Ok(Out(Done {}))
+}
+
+async fn delete_tag(State(app): State<App>, Json(asked): Json<OfTag>) -> Result<Out<Done>> {
+    let (name, version) = (required(&asked.name, "name")?, required(&asked.version, "version")?);
+    app.store.delete_model_version_tag(name, version, required(&asked.key, "key")?).await?;
+    Ok(Out(Done {}))
+}
+
+async fn transition(State(app): State<App>, Json(asked): Json<Transition>) -> Result<Out<Version>> {
+    let (name, version) = (required(&asked.name, "name")?, required(&asked.version, "version")?);
+    let stage = required(&asked.stage, "stage")?;
+    let model_version = app.store.transition_stage(name, version, stage, asked.archive_existing_versions).await?;
+    Ok(Out(Version { model_version }))
+}
+
+/// Unlike the others it has no required fields: the store's own words tell what is missing.
+async fn download_uri(State(app): State<App>, Query(asked): Query<Named>) -> Result<Out<Uri>> {
+    let (name, version) = (asked.name.unwrap_or_default(), asked.version.unwrap_or_default());
+    let artifact_uri = app.store.download_uri(&name, &version).await?;
+    Ok(Out(Uri { artifact_uri }))
+}

@@ -1,0 +1,180 @@
+//! The server: opens tables and files, listens, answers, tidies up, and ends when it is told to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::ListenerExt;
+use chrono::{TimeDelta, Utc};
+use platform::config::Config;
+use platform::database::Address;
+use platform::object_store::Location;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::{debug, info, warn};
+
+use crate::api::{App, router};
+use crate::artifacts::Artifacts;
+use crate::store::Store;
+use crate::webhooks::{Deliverer, SecretKey, WebhookOptions, Webhooks};
+use crate::{Error, Result};
+
+/// What artifact URIs begin with: clients send files to this server, which puts them where they belong.
+pub const ARTIFACT_ROOT: &str = "mlflow-artifacts:";
+
+/// How long answers under way may take when the server is told to end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How often uploads are looked for that will not be completed.
+const CLEAN_EVERY: Duration = Duration::from_secs(3600);
+/// When an upload that was begun is given up.
+pub const UPLOAD_HOURS: i64 = 24;
+
+/// Where a registry keeps its things.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The tables.
+    pub database: Address,
+    /// The files.
+    pub artifacts: Location,
+    /// The folder of the key that seals secrets of webhooks, unless a variable holds it.
+    pub home: PathBuf,
+    /// How receivers of webhooks are told.
+    pub webhooks: WebhookOptions,
+}
+
+/// What a server needs to know.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A loopback address; port 0 takes any free one.
+    pub listen: SocketAddr,
+    /// Tables and files.
+    pub places: Places,
+}
+
+impl Places {
+    /// Those of the settings.
+    ///
+    /// # Errors
+    /// `registry.artifacts` is no place for files.
+    pub fn of(config: &Config) -> Result<Self> {
+        let anywhere = config.registry.webhooks_anywhere;
+        Ok(Self {
+            database: config.registry_address(),
+            artifacts: Location::parse(&config.artifacts_url())?,
+            home: config.home.clone(),
+            webhooks: WebhookOptions {
+                allow_http: anywhere,
+                allow_private: anywhere,
+                ..WebhookOptions::default()
+            },
+        })
+    }
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Service {
+    app: App,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Opens tables and files. SQLite's tables are brought up to date; those of a PostgreSQL server only by `safari migrate`.
+///
+/// # Errors
+/// What is wrong with the database or the place of the files, and what to do.
+pub async fn open(places: &Places) -> Result<App> {
+    let (store, artifacts) =
+        tokio::try_join!(Store::open_current(&places.database, ARTIFACT_ROOT), Artifacts::open(&places.artifacts))?;
+    let webhooks = Webhooks::new(places.webhooks.clone(), SecretKey::open_in(&places.home)?)?;
+    Ok(App { store, artifacts: Arc::new(artifacts), webhooks })
+}
+
+impl Service {
+    /// Opens tables and files and listens.
+    ///
+    /// # Errors
+    /// As [`open`]; [`Error::OpenAddress`] for an address that other machines can reach; [`Error::Listen`].
+    pub async fn open(options: &Options) -> Result<Self> {
+        let address = options.listen;
+        if !address.ip().is_loopback() {
+            return Err(Error::OpenAddress(address));
+        }
+        let app = open(&options.places).await?;
+        let listen = async {
+            let listener = TcpListener::bind(address).await?;
+            let bound = listener.local_addr()?;
+            Ok((listener, bound))
+        };
+        let (listener, bound) = listen.await.map_err(|source| Error::Listen { address, source })?;
+        Ok(Self { app, listener, address: bound })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What its handlers share.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
+    /// Answers until `stop` is true. Then no connection is taken any more, and answers under way get 30 s to end.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if connections cannot be taken any more.
+    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
+        let Self { app, listener, address } = self;
+        info!(url = %format!("http://{address}"), "the registry answers");
+        let tidying = tokio::spawn(tidy(app.clone(), stop.clone()));
+        let deliverer = Deliverer::new(app.store.clone(), app.webhooks.clone());
+        let stopped = stop.clone();
+        let telling = tokio::spawn(async move { deliverer.serve(stopped).await });
+        let answered = answer(listener, router(app), stop).await;
+        tidying.abort();
+        // What was being told is told again by the next one, if this does not end by itself.
+        let _ = tokio::time::timeout(DRAIN, telling).await;
+        answered.map_err(|source| Error::Listen { address, source })
+    }
+}
+
+async fn answer(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) -> std::io::Result<()> {
+    let (mut told, mut late) = (stop.clone(), stop);
+    let until = async move { drop(told.wait_for(|stop| *stop).await) };
+    let too_late = async move {
+        let _ = late.wait_for(|stop| *stop).await;
+        tokio::time::sleep(DRAIN).await;
+    };
+    // Answers are small and complete: they need not wait for more to send.
+    let listener = listener.tap_io(|connection| {
+        if let Err(error) = connection.set_nodelay(true) {
+            debug!(%error, "a connection may be slow");
+        }
+    });
+    tokio::select! {
+        served = async { axum::serve(listener, router).with_graceful_shutdown(until).await } => served,
+        () = too_late => {
+            warn!("answers that were under way are broken off");
+            Ok(())
+        }
+    }
+}
+
+/// Gives up uploads that nobody completes.
+async fn tidy(app: App, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        let before = Utc::now() - TimeDelta::hours(UPLOAD_HOURS);
+        match app.artifacts.clean(&app.store, before).await {
+            Ok((0, 0)) => {}
+            Ok((uploads, leftovers)) => info!(uploads, leftovers, "uploads that were not completed are removed"),
+            Err(error) => warn!(%error, "uploads that were not completed cannot be removed"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(CLEAN_EVERY) => {}
+            _ = stop.changed() => {}
+        }
+    }
+}
