@@ -8,6 +8,7 @@
 mod client;
 mod compare;
 mod conformance;
+mod findings;
 mod hostile;
 mod servers;
 
