@@ -81,8 +81,8 @@ pub struct RunInfo {
     pub run_name: String,
     /// Who made it.
     pub user_id: String,
-    /// `RUNNING`, `SCHEDULED`, `FINISHED`, `FAILED` or `KILLED`.
-    pub status: String,
+    /// How far it is.
+    pub status: RunStatus,
     /// When it began; 0 when its client did not say.
     pub start_time: i64,
     /// When it ended.
@@ -94,6 +94,22 @@ pub struct RunInfo {
     pub lifecycle_stage: Lifecycle,
     /// 32 hexadecimal digits.
     pub run_id: String,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RunStatus {
+    /// It is at work.
+    Running,
+    /// It will be.
+    Scheduled,
+    /// It succeeded.
+    Finished,
+    /// It failed.
+    Failed,
+    /// It was ended.
+    Killed,
 }
 
 /// What a run logged.
@@ -294,6 +310,29 @@ impl Lifecycle {
             "deleted" => Ok(Self::Deleted),
             other => Err(crate::Error::Unreadable { what: "a lifecycle stage", found: other.to_owned() }),
         }
+    }
+}
+
+impl RunStatus {
+    /// With their numbers in the protocol.
+    pub(crate) const ALL: [(Self, i64); 5] =
+        [(Self::Running, 1), (Self::Scheduled, 2), (Self::Finished, 3), (Self::Failed, 4), (Self::Killed, 5)];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "RUNNING",
+            Self::Scheduled => "SCHEDULED",
+            Self::Finished => "FINISHED",
+            Self::Failed => "FAILED",
+            Self::Killed => "KILLED",
+        }
+    }
+
+    pub(crate) fn read(text: &str) -> crate::Result<Self> {
+        let found = Self::ALL.into_iter().find(|(status, _)| status.as_str() == text);
+        found
+            .map(|(status, _)| status)
+            .ok_or_else(|| crate::Error::Unreadable { what: "a run's status", found: text.to_owned() })
     }
 }
 

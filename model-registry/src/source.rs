@@ -243,7 +243,9 @@ mod tests {
         ] {
             check_path(bad).unwrap_err();
         }
-        for bad in ["http://host/a", "https://h/api/2.0/mlflow-artifacts/artifacts/1", "mlflow-artifacts://h/1", "ftp:/a"] {
+        for bad in
+            ["http://host/a", "https://h/api/2.0/mlflow-artifacts/artifacts/1", "mlflow-artifacts://h/1", "ftp:/a"]
+        {
             check_host(bad).unwrap_err();
         }
     }
@@ -263,7 +265,8 @@ mod tests {
 
     #[test]
     fn models_are_named_in_four_ways() {
-        let version = |name: &str, version: &str| ModelUri::Version { name: name.to_owned(), version: version.to_owned() };
+        let version =
+            |name: &str, version: &str| ModelUri::Version { name: name.to_owned(), version: version.to_owned() };
         assert_eq!(ModelUri::parse("/owl/7"), Some(version("owl", "7")));
         assert_eq!(ModelUri::parse("/m-0123"), Some(ModelUri::LoggedModel));
         let alias = ModelUri::Alias { name: "a@b".to_owned(), alias: "champion".to_owned() };

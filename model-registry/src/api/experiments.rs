@@ -219,12 +219,8 @@ pub(super) fn page_size(size: i64) -> Result<i64> {
 
 /// Reads a view by its name or number.
 pub(super) fn view<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<View>, D::Error> {
-    let name = one_of(deserializer, &[("ACTIVE_ONLY", 1), ("DELETED_ONLY", 2), ("ALL", 3)])?;
-    Ok(name.map(|name| match name {
-        "DELETED_ONLY" => View::DeletedOnly,
-        "ALL" => View::All,
-        _ => View::ActiveOnly,
-    }))
+    let views = [("ACTIVE_ONLY", 1, View::ActiveOnly), ("DELETED_ONLY", 2, View::DeletedOnly), ("ALL", 3, View::All)];
+    one_of(deserializer, &views)
 }
 
 fn artifact_location(location: &str) -> Result<()> {

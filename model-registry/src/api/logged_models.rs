@@ -235,10 +235,11 @@ impl OrderBy {
 }
 
 fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LoggedModelStatus>, D::Error> {
-    let names = [("LOGGED_MODEL_PENDING", 1), ("LOGGED_MODEL_READY", 2), ("LOGGED_MODEL_UPLOAD_FAILED", 3)];
-    Ok(one_of(deserializer, &names)?.map(|name| match name {
-        "LOGGED_MODEL_READY" => LoggedModelStatus::Ready,
-        "LOGGED_MODEL_UPLOAD_FAILED" => LoggedModelStatus::Failed,
-        _ => LoggedModelStatus::Pending,
-    }))
+    use LoggedModelStatus::{Failed, Pending, Ready};
+    let statuses = [
+        ("LOGGED_MODEL_PENDING", 1, Pending),
+        ("LOGGED_MODEL_READY", 2, Ready),
+        ("LOGGED_MODEL_UPLOAD_FAILED", 3, Failed),
+    ];
+    one_of(deserializer, &statuses)
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::experiments::{DONE, Empty, experiment_ids, missing_in, page_size, pairs, view};
 use super::wire::{KeyValue, one_of, real, whole};
 use super::{App, Json, Query};
-use crate::entities::{Dataset, DatasetInput, Metric, ModelOutput, Pair, Run, RunInfo, View};
+use crate::entities::{Dataset, DatasetInput, Metric, ModelOutput, Pair, Run, RunInfo, RunStatus, View};
 use crate::limits::{
     BATCH_ENTITIES, BATCH_METRICS, BATCH_PARAMS, BATCH_TAGS, DATASET, DATASET_TAG, KEY, RUNS_PAGE, SEARCH_PAGE,
 };
@@ -73,7 +73,7 @@ struct Update {
     run_id: Option<String>,
     run_uuid: Option<String>,
     #[serde(default, deserialize_with = "status")]
-    status: Option<&'static str>,
+    status: Option<RunStatus>,
     #[serde(default, deserialize_with = "whole")]
     end_time: Option<i64>,
     run_name: Option<String>,
@@ -320,9 +320,13 @@ async fn log_model(State(app): State<App>, Json(request): Json<LogModel>) -> Res
     if !gone.is_empty() {
         return Err(Error::invalid(format!("Model json is missing mandatory fields: {{{}}}", gone.join(", "))));
     }
-    // They may be large, and are in the model's own file.
-    model.remove("signature");
-    model.remove("saved_input_example_info");
+    // The rest is in the model's own file.
+    model.retain(|key, _| {
+        ["run_id", "utc_time_created", "artifact_path", "model_uuid", "flavors"].contains(&key.as_str())
+    });
+    if let Some(Value::Object(flavors)) = model.get_mut("flavors") {
+        flavors.values_mut().filter_map(Value::as_object_mut).for_each(|flavor| drop(flavor.remove("config")));
+    }
     app.store.log_model(&id, Value::Object(model)).await?;
     DONE
 }
@@ -428,7 +432,6 @@ fn refuse_repeated(params: &[Pair]) -> Result<()> {
     )))
 }
 
-fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'static str>, D::Error> {
-    let names = [("RUNNING", 1), ("SCHEDULED", 2), ("FINISHED", 3), ("FAILED", 4), ("KILLED", 5)];
-    one_of(deserializer, &names)
+fn status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RunStatus>, D::Error> {
+    one_of(deserializer, &RunStatus::ALL.map(|(status, number)| (status.as_str(), number, status)))
 }

@@ -33,15 +33,16 @@ pub(crate) fn real<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     value.as_ref().map(number::read).transpose().map_err(D::Error::custom)
 }
 
-/// One of some names, or its number.
-pub(crate) fn one_of<'de, D: Deserializer<'de>>(
+/// One of some things by its name, or its number in the protocol.
+pub(crate) fn one_of<'de, D: Deserializer<'de>, T: Copy>(
     deserializer: D,
-    names: &[(&'static str, i64)],
-) -> Result<Option<&'static str>, D::Error> {
+    things: &[(&'static str, i64, T)],
+) -> Result<Option<T>, D::Error> {
     let Some(value) = Option::<Value>::deserialize(deserializer)? else { return Ok(None) };
-    let found = names.iter().find(|(name, number)| value.as_str() == Some(*name) || value.as_i64() == Some(*number));
-    let names = || names.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    found.map(|(name, _)| Some(*name)).ok_or_else(|| D::Error::custom(format!("{value} is none of {}", names())))
+    let is_meant = |name: &str, number: i64| value.as_str() == Some(name) || value.as_i64() == Some(number);
+    let found = things.iter().find(|(name, number, _)| is_meant(name, *number));
+    let names = || things.iter().map(|(name, ..)| *name).collect::<Vec<_>>().join(", ");
+    found.map(|(.., thing)| Some(*thing)).ok_or_else(|| D::Error::custom(format!("{value} is none of {}", names())))
 }
 
 fn integral(number: f64) -> Option<i64> {

@@ -113,7 +113,9 @@ fn judge(gate: &Gate, compare: Compare, row: Result<GateRow, String>) -> GateRes
     match (row.passed, row.found, row.wanted) {
         (Some(passed), _, _) => result(passed, None),
         (None, Some(found), Some(wanted)) => result(compare.holds(found, wanted), None),
-        _ => result(false, Some("the row has no numbers to compare; are there evaluations of both versions".to_owned())),
+        _ => {
+            result(false, Some("the row has no numbers to compare; are there evaluations of both versions".to_owned()))
+        }
     }
 }
 

@@ -140,9 +140,10 @@ impl Gates {
     pub fn from_value(what: &str, value: &Value) -> Result<Self> {
         let entries: Vec<Entry> =
             serde::Deserialize::deserialize(value).map_err(|error| Error::Gates(format!("{what}: {error}")))?;
-        let entries = entries.into_iter().enumerate().map(|(index, entry)| {
-            (entry, move |message: String| format!("{what}: gate {}: {message}", index + 1))
-        });
+        let entries = entries
+            .into_iter()
+            .enumerate()
+            .map(|(index, entry)| (entry, move |message: String| format!("{what}: gate {}: {message}", index + 1)));
         gather(entries)
     }
 

@@ -103,12 +103,11 @@ impl Store {
 
     /// When the next message is due that waits.
     pub(crate) async fn next_delivery_due(&self) -> Result<Option<i64>> {
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT due_at FROM webhook_delivery WHERE status = 'PENDING' ORDER BY due_at LIMIT 1",
-        )
-        .fetch_optional(self.pool())
-        .await
-        .map_err(Error::database("looking for what webhooks are to be told"))?;
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT due_at FROM webhook_delivery WHERE status = 'PENDING' ORDER BY due_at LIMIT 1")
+                .fetch_optional(self.pool())
+                .await
+                .map_err(Error::database("looking for what webhooks are to be told"))?;
         Ok(found)
     }
 

@@ -20,6 +20,8 @@ mod promotions;
 mod registered_models;
 mod registry_search;
 pub(crate) mod run_log;
+#[cfg(test)]
+mod run_plans;
 pub(crate) mod run_search;
 pub(crate) mod runs;
 pub(crate) mod sets;
@@ -76,7 +78,8 @@ impl Store {
     pub async fn open(address: &Address, artifact_root: &str) -> Result<Self> {
         let database = Database::open(address).await?;
         migrations::run(&database).await?;
-        let store = Self { database, artifact_root: artifact_root.into(), writer: Arc::default(), told: Arc::default() };
+        let store =
+            Self { database, artifact_root: artifact_root.into(), writer: Arc::default(), told: Arc::default() };
         store.make_default_experiment().await?;
         Ok(store)
     }

@@ -42,8 +42,7 @@ pub(crate) struct HistoryQuery<'a> {
     pub(crate) limit: i64,
 }
 
-type Columns =
-    (i64, String, String, String, Option<i64>, Option<i64>, String, String, String, String, i64);
+type Columns = (i64, String, String, String, Option<i64>, Option<i64>, String, String, String, String, i64);
 
 const COLUMNS: &str = "no, model, alias, kind, from_version, to_version, actor, reason, gates, outcome, at";
 

@@ -159,20 +159,7 @@ impl Store {
 
     /// Reads a model and locks it until the end of the change.
     pub(super) async fn lock_model(&self, write: &mut Write, name: &str) -> Result<LockedModel> {
-        let sql = format!(
-            "SELECT m.no, m.next_version,
-               (SELECT t.value FROM registered_model_tag t WHERE t.model_no = m.no AND t.key = $2)
-             FROM registered_model m WHERE m.name = $1{}",
-            self.for_update()
-        );
-        let found: Option<(i64, i64, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
-            .bind(name)
-            .bind(IS_PROMPT)
-            .fetch_optional(write.connection())
-            .await
-            .map_err(Error::database("locking a registered model"))?;
-        let (no, next_version, prompt) = found.ok_or_else(|| no_model(name))?;
-        Ok(LockedModel { no, next_version, is_prompt: prompt.is_some_and(|value| is_true(&value)) })
+        write.read_model(name, self.for_update()).await
     }
 
     /// The model as it is after the change, which is committed.
@@ -217,6 +204,23 @@ impl Store {
 }
 
 impl Write {
+    /// Reads a model as the change sees it; `lock` is the end of the statement.
+    pub(super) async fn read_model(&mut self, name: &str, lock: &'static str) -> Result<LockedModel> {
+        let sql = format!(
+            "SELECT m.no, m.next_version,
+               (SELECT t.value FROM registered_model_tag t WHERE t.model_no = m.no AND t.key = $2)
+             FROM registered_model m WHERE m.name = $1{lock}"
+        );
+        let found: Option<(i64, i64, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(name)
+            .bind(IS_PROMPT)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(Error::database("reading a registered model"))?;
+        let (no, next_version, prompt) = found.ok_or_else(|| no_model(name))?;
+        Ok(LockedModel { no, next_version, is_prompt: prompt.is_some_and(|value| is_true(&value)) })
+    }
+
     async fn set_model_tag(&mut self, model: i64, tag: &Tag) -> Result<()> {
         sqlx::query(
             "INSERT INTO registered_model_tag (model_no, key, value) VALUES ($1, $2, $3)

@@ -49,17 +49,17 @@ impl Store {
             && let Some(key) = search.order.first_metric()
             && self.is_large(connection, search).await?
         {
-            let rows = fetch(connection, self.by_metric(search, key)).await?;
+            let rows = fetch(connection, self.by_metric(COLUMNS, search, key)).await?;
             let wanted = usize::try_from(search.page.size).unwrap_or(usize::MAX);
             if rows.len() > wanted {
                 return Ok(rows);
             }
         }
-        fetch(connection, self.by_order(search, first)).await
+        fetch(connection, self.by_order(COLUMNS, search, first)).await
     }
 
     /// The condition that finds the fewest rows, if these are few.
-    async fn few(&self, connection: &mut AnyConnection, filter: &Filter) -> Result<Option<usize>> {
+    pub(super) async fn few(&self, connection: &mut AnyConnection, filter: &Filter) -> Result<Option<usize>> {
         if self.engine() == Engine::Postgres {
             return Ok(None);
         }
@@ -80,9 +80,9 @@ impl Store {
         Ok(found == LARGE)
     }
 
-    /// All conditions, any order.
-    pub(super) fn by_order(&self, search: &RunSearch, first: Option<usize>) -> Statement {
-        let mut statement = Statement::new(COLUMNS);
+    /// All conditions, any order. `select` is what comes before FROM.
+    pub(super) fn by_order(&self, select: &'static str, search: &RunSearch, first: Option<usize>) -> Statement {
+        let mut statement = Statement::new(select);
         statement.push(" FROM run r WHERE ");
         self.push_scope(&mut statement, search, first);
         search.filter.push(&mut statement, self.engine(), first);
@@ -92,8 +92,8 @@ impl Store {
     }
 
     /// Only runs with a number for the metric, in its order.
-    pub(super) fn by_metric(&self, search: &RunSearch, key: &str) -> Statement {
-        let mut statement = Statement::new(COLUMNS);
+    pub(super) fn by_metric(&self, select: &'static str, search: &RunSearch, key: &str) -> Statement {
+        let mut statement = Statement::new(select);
         statement.push(match self.engine() {
             // SQLite takes the tables in this order, and so the metrics in that of their index.
             Engine::Sqlite => " FROM latest_metric o CROSS JOIN run r ON r.no = o.run_no WHERE o.key = ",

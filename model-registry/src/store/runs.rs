@@ -6,7 +6,7 @@ use super::experiments::active as active_experiment;
 use super::parts::set_tags;
 use super::{Store, Write, names};
 use crate::clock::now_millis;
-use crate::entities::{Lifecycle, Pair, Run, RunData, RunInfo, RunInputs, RunOutputs};
+use crate::entities::{Lifecycle, Pair, Run, RunData, RunInfo, RunInputs, RunOutputs, RunStatus};
 use crate::{Error, ExperimentId, Result, RunId};
 
 /// The tag that holds a run's name.
@@ -25,7 +25,7 @@ pub(crate) struct NewRun {
 /// What of a run is to change.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RunChange {
-    pub(crate) status: Option<&'static str>,
+    pub(crate) status: Option<RunStatus>,
     pub(crate) ended_at: Option<i64>,
     pub(crate) name: Option<String>,
 }
@@ -117,7 +117,7 @@ impl Store {
              WHERE no = $4
              RETURNING no, id, experiment_id, name, user_id, status, started_at, ended_at, lifecycle, artifact_uri",
         )
-        .bind(change.status)
+        .bind(change.status.map(RunStatus::as_str))
         .bind(change.ended_at)
         .bind(name.as_deref())
         .bind(run.no)
@@ -204,7 +204,7 @@ pub(super) fn info(row: Row) -> Result<RunInfo> {
         experiment_id: experiment.to_string(),
         run_name,
         user_id,
-        status,
+        status: RunStatus::read(&status)?,
         start_time,
         end_time: end_time.filter(|&time| time != 0),
         artifact_uri,

@@ -60,7 +60,8 @@ impl Store {
         }
         source::check_host(asked.source)?;
         let uri = Uri::parse(asked.source);
-        let version_source = if uri.scheme == "models" { self.version_source(write, &uri, asked).await? } else { None };
+        let version_source =
+            if uri.scheme == "models" { Self::version_source(write, &uri, asked).await? } else { None };
         if let Some(resolved) = version_source {
             return Ok(resolved);
         }
@@ -79,8 +80,7 @@ impl Store {
             return Ok(resolved);
         }
         let logged = self.lock_logged_model(write, model_id).await?;
-        let logged =
-            logged.ok_or_else(|| Error::missing(format!("Logged model with ID '{model_id}' not found.")))?;
+        let logged = logged.ok_or_else(|| Error::missing(format!("Logged model with ID '{model_id}' not found.")))?;
         if uri.scheme == "models" {
             resolved.storage_location = logged.artifact_location;
         }
@@ -92,7 +92,7 @@ impl Store {
 
     /// Of a source `models:/name/version`, `models:/name@alias`, …: the version that is copied. Nothing for
     /// `models:/m-…`, which is checked as other sources are.
-    async fn version_source(&self, write: &mut Write, uri: &Uri, asked: Asked<'_>) -> Result<Option<Resolved>> {
+    async fn version_source(write: &mut Write, uri: &Uri, asked: Asked<'_>) -> Result<Option<Resolved>> {
         if !uri.authority.is_empty() {
             return Err(Error::invalid(format!(
                 "Invalid model version source: '{}'. Registered model sources must use the active model registry.",
@@ -104,17 +104,18 @@ impl Store {
             ModelUri::LoggedModel => return Ok(None),
             ModelUri::Version { name, version } => (name, names::version(&version)?),
             ModelUri::Alias { name, alias } => {
-                let model = self.lock_model(write, &name).await?;
+                let model = write.read_model(&name, "").await?;
                 let version = write.alias(model.no, &alias).await?;
                 let missing = || Error::invalid(format!("Registered model alias {alias} not found."));
                 (name, version.ok_or_else(missing)?)
             }
             ModelUri::Latest { name, stage } => {
-                let version = self.latest_there(write, &name, stage.as_deref()).await?;
+                let version = write.latest_of(&name, stage.as_deref()).await?;
                 (name, version)
             }
         };
-        let model = self.lock_model(write, &name).await?;
+        // Not locked: another change may copy in the other direction.
+        let model = write.read_model(&name, "").await?;
         if model.is_prompt {
             return Err(Error::invalid(format!(
                 "Invalid model version source: '{}'. Prompt versions cannot be used as model version sources.",
@@ -145,26 +146,6 @@ impl Store {
             run_id: asked.run_id.map(str::to_owned).or(run_id),
             model_id: None,
         }))
-    }
-
-    async fn latest_there(&self, write: &mut Write, name: &str, stage: Option<&str>) -> Result<VersionNumber> {
-        let model = self.lock_model(write, name).await?;
-        let stage = stage.map(names::Stage::parse).transpose()?;
-        let found: Option<i64> = sqlx::query_scalar(
-            "SELECT version FROM model_version WHERE model_no = $1 AND ($2 = '' OR stage = $2)
-             ORDER BY version DESC LIMIT 1",
-        )
-        .bind(model.no)
-        .bind(stage.map_or("", names::Stage::as_str))
-        .fetch_optional(write.connection())
-        .await
-        .map_err(Error::database("reading the latest model version"))?;
-        let of_stage = stage.map(|stage| format!(" and stage '{stage}'")).unwrap_or_default();
-        let none = || {
-            let message = format!("No versions of model with name '{name}'{of_stage} found");
-            Error::refused(ErrorCode::InternalError, message)
-        };
-        found.map(VersionNumber).ok_or_else(none)
     }
 
     async fn check_source_of_run(&self, write: &mut Write, uri: &Uri, source: &str, run_id: &str) -> Result<()> {
@@ -233,12 +214,11 @@ impl Store {
             "SELECT artifact_location, source_run_id FROM logged_model WHERE id = $1 AND lifecycle = 'active'{}",
             self.for_update()
         );
-        let found: Option<(String, Option<String>)> =
-            sqlx::query_as(AssertSqlSafe(sql))
-                .bind(id)
-                .fetch_optional(write.connection())
-                .await
-                .map_err(Error::database("reading a logged model"))?;
+        let found: Option<(String, Option<String>)> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(id)
+            .fetch_optional(write.connection())
+            .await
+            .map_err(Error::database("reading a logged model"))?;
         Ok(found.map(|(artifact_location, source_run_id)| LoggedModel { artifact_location, source_run_id }))
     }
 
@@ -280,6 +260,29 @@ impl Store {
     }
 }
 
+impl Write {
+    /// The latest version of a model, or of a stage.
+    async fn latest_of(&mut self, name: &str, stage: Option<&str>) -> Result<VersionNumber> {
+        let model = self.read_model(name, "").await?;
+        let stage = stage.map(names::Stage::parse).transpose()?;
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT version FROM model_version WHERE model_no = $1 AND ($2 = '' OR stage = $2)
+             ORDER BY version DESC LIMIT 1",
+        )
+        .bind(model.no)
+        .bind(stage.map_or("", names::Stage::as_str))
+        .fetch_optional(self.connection())
+        .await
+        .map_err(Error::database("reading the latest model version"))?;
+        let of_stage = stage.map(|stage| format!(" and stage '{stage}'")).unwrap_or_default();
+        let none = || {
+            let message = format!("No versions of model with name '{name}'{of_stage} found");
+            Error::refused(ErrorCode::InternalError, message)
+        };
+        found.map(VersionNumber).ok_or_else(none)
+    }
+}
+
 fn local_source(source: &str, parameter: &str) -> Error {
     Error::invalid(format!(
         "Invalid model version source: '{source}'. To use a local path as a model version source, the {parameter} request \
@@ -299,7 +302,11 @@ fn not_contained(source: &str, parameter: &str) -> Error {
 fn spaced_json(value: &Value) -> String {
     struct Spaced;
     impl Formatter for Spaced {
-        fn begin_array_value<W: ?Sized + std::io::Write>(&mut self, writer: &mut W, first: bool) -> std::io::Result<()> {
+        fn begin_array_value<W: ?Sized + std::io::Write>(
+            &mut self,
+            writer: &mut W,
+            first: bool,
+        ) -> std::io::Result<()> {
             if first { Ok(()) } else { writer.write_all(b", ") }
         }
 

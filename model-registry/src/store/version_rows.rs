@@ -74,9 +74,8 @@ impl Store {
         let model = self.registered_model(name).await?;
         let stages: Vec<Stage> = stages.iter().map(|stage| Stage::parse(stage)).collect::<Result<_>>()?;
         let mut versions = model.latest_versions;
-        versions.retain(|version| {
-            stages.is_empty() || stages.iter().any(|stage| stage.as_str() == version.current_stage)
-        });
+        versions
+            .retain(|version| stages.is_empty() || stages.iter().any(|stage| stage.as_str() == version.current_stage));
         for version in &mut versions {
             let aliases = model.aliases.iter().filter(|alias| alias.version == version.version);
             version.aliases = aliases.map(|alias| alias.alias.clone()).collect();

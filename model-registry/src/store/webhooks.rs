@@ -251,5 +251,6 @@ fn as_pairs<S: Serializer>(events: &[Event], serializer: S) -> Result<S::Ok, S::
         action: String,
     }
     let upper = |text: &str| text.to_ascii_uppercase();
-    serializer.collect_seq(events.iter().map(|event| Pair { entity: upper(event.entity()), action: upper(event.action()) }))
+    serializer
+        .collect_seq(events.iter().map(|event| Pair { entity: upper(event.entity()), action: upper(event.action()) }))
 }

@@ -37,9 +37,7 @@ pub(super) async fn check(text: &str, options: &WebhookOptions) -> Result<Url> {
     if !allowed.contains(&url.scheme()) {
         let scheme = url.scheme();
         let allowed = allowed.iter().map(|scheme| format!("'{scheme}'")).collect::<Vec<_>>().join(", ");
-        return Err(Error::invalid(format!(
-            "Invalid Webhook URL scheme: '{scheme}'. Allowed schemes are: {allowed}."
-        )));
+        return Err(Error::invalid(format!("Invalid Webhook URL scheme: '{scheme}'. Allowed schemes are: {allowed}.")));
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::invalid("Webhook URL must not include embedded credentials; sign with `secret` instead"));
@@ -64,8 +62,7 @@ pub(super) async fn check(text: &str, options: &WebhookOptions) -> Result<Url> {
 }
 
 async fn lookup(name: &str) -> Result<Vec<IpAddr>> {
-    let unknown =
-        |reason: String| Error::invalid(format!("Cannot resolve Webhook URL hostname '{name}': {reason}"));
+    let unknown = |reason: String| Error::invalid(format!("Cannot resolve Webhook URL hostname '{name}': {reason}"));
     let looked = tokio::time::timeout(std::time::Duration::from_secs(5), tokio::net::lookup_host((name, 0))).await;
     match looked {
         Ok(Ok(found)) => Ok(found.map(|address| address.ip()).collect()),

@@ -120,10 +120,16 @@ impl Event {
     pub(crate) fn parse(entity: &str, action: &str) -> Result<Self> {
         let (entity, action) = (entity.to_ascii_lowercase(), action.to_ascii_lowercase());
         if !ENTITIES.contains(&entity.as_str()) {
-            return Err(Error::invalid(format!("Invalid webhook entity '{entity}'. Valid are: {}", ENTITIES.join(", "))));
+            return Err(Error::invalid(format!(
+                "Invalid webhook entity '{entity}'. Valid are: {}",
+                ENTITIES.join(", ")
+            )));
         }
         if !ACTIONS.contains(&action.as_str()) {
-            return Err(Error::invalid(format!("Invalid webhook action '{action}'. Valid are: {}", ACTIONS.join(", "))));
+            return Err(Error::invalid(format!(
+                "Invalid webhook action '{action}'. Valid are: {}",
+                ACTIONS.join(", ")
+            )));
         }
         let found = Self::ALL.into_iter().find(|event| event.entity() == entity && event.action() == action);
         found.ok_or_else(|| {

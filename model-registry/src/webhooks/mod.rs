@@ -19,8 +19,8 @@ pub(crate) use change::Change;
 pub use deliver::{Deliverer, Delivery, DeliveryStatus};
 pub use event::Event;
 pub use sealing::{SECRET_KEY_VARIABLE, SecretKey};
-pub(crate) use send::{Message, Sender};
 pub use send::WebhookOptions;
+pub(crate) use send::{Message, Sender};
 
 /// What sends and signs messages; clones share it.
 #[derive(Clone, Debug)]

@@ -35,7 +35,8 @@ impl World {
     }
 
     async fn logged_model(&self, experiment: &str) -> (String, String) {
-        let made = self.registry.must("POST", "logged-models", json!({"experiment_id": experiment, "name": "net"})).await;
+        let made =
+            self.registry.must("POST", "logged-models", json!({"experiment_id": experiment, "name": "net"})).await;
         let info = &made["model"]["info"];
         let uri = info["artifact_uri"].as_str().unwrap().to_owned();
         self.write(&format!("{uri}/MLmodel"), 10);

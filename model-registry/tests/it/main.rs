@@ -5,9 +5,13 @@
 mod aliases;
 mod collect;
 mod common;
+mod experiments;
+mod logged_models;
 mod models;
 mod promotions;
 mod races;
+mod run_search;
+mod runs;
 mod sources;
 mod versions;
 mod webhooks;

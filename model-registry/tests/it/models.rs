@@ -15,7 +15,11 @@ async fn a_model_is_made_read_changed_renamed_and_deleted() {
     assert_eq!(model["tags"], json!([{"key": "site", "value": "south"}, {"key": "a", "value": ""}]));
     assert_eq!((&model["name"], &model["description"]), (&json!("owl"), &json!("hoots")));
     assert_eq!(model["creation_timestamp"], model["last_updated_timestamp"]);
-    assert!(model["creation_timestamp"].is_i64() && model.get("aliases").is_none() && model.get("latest_versions").is_none());
+    assert!(
+        model["creation_timestamp"].is_i64()
+            && model.get("aliases").is_none()
+            && model.get("latest_versions").is_none()
+    );
 
     let again = registry.ask("POST", "registered-models/create", json!({"name": "owl"})).await;
     assert_eq!(again.refusal(), (400, "RESOURCE_ALREADY_EXISTS", "Registered Model (name=owl) already exists."));
@@ -66,12 +70,7 @@ async fn names_and_fields_are_checked_in_mlflows_words() {
             "Invalid value \"1001\" for parameter 'max_results' supplied:  Hint: Value was of type 'str'. See the API docs \
              for more information about request parameters.",
         ),
-        (
-            "GET",
-            "registered-models/search?page_token=x",
-            Value::Null,
-            "Invalid page token, could not base64-decode",
-        ),
+        ("GET", "registered-models/search?page_token=x", Value::Null, "Invalid page token, could not base64-decode"),
         (
             "POST",
             "registered-models/alias",

@@ -255,7 +255,9 @@ async fn what_is_refused_is_told_again_under_the_same_name_or_given_up() {
     assert!(heard.iter().all(|heard| heard.header("x-mlflow-delivery-id") == id));
     assert_ne!(id, deaf.heard()[0].header("x-mlflow-delivery-id"), "each webhook has deliveries of its own");
     assert_eq!((deaf.heard().len(), strict.heard().len()), (4, 1));
-    for (hook, status, attempts) in [(&hooks[0], "DELIVERED", 4), (&hooks[1], "GIVEN_UP", 4), (&hooks[2], "GIVEN_UP", 1)] {
+    for (hook, status, attempts) in
+        [(&hooks[0], "DELIVERED", 4), (&hooks[1], "GIVEN_UP", 4), (&hooks[2], "GIVEN_UP", 1)]
+    {
         let rows = deliveries(&registry, hook).await;
         assert_eq!((&rows[0]["status"], &rows[0]["attempts"]), (&json!(status), &json!(attempts)), "{rows:?}");
     }

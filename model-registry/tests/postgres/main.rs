@@ -7,12 +7,20 @@ mod aliases;
 mod collect;
 #[path = "../it/common.rs"]
 mod common;
+#[path = "../it/experiments.rs"]
+mod experiments;
+#[path = "../it/logged_models.rs"]
+mod logged_models;
 #[path = "../it/models.rs"]
 mod models;
 #[path = "../it/promotions.rs"]
 mod promotions;
 #[path = "../it/races.rs"]
 mod races;
+#[path = "../it/run_search.rs"]
+mod run_search;
+#[path = "../it/runs.rs"]
+mod runs;
 #[path = "../it/sources.rs"]
 mod sources;
 #[path = "../it/versions.rs"]
