@@ -152,7 +152,8 @@ async fn check(registry: &Registry, acknowledged: &[(String, String)]) {
         let place = model["info"]["artifact_uri"].as_str().unwrap().trim_start_matches("mlflow-artifacts:/").to_owned();
         for below in ["", "/data"] {
             let url = format!("{}/api/2.0/mlflow-artifacts/artifacts?path={place}{below}", registry.url);
-            let listed: Value = registry.client.get(url).send().await.unwrap().json().await.unwrap();
+            let listed = registry.client.get(url).send().await.unwrap().text().await.unwrap();
+            let listed: Value = serde_json::from_str(&listed).unwrap();
             for file in listed["files"].as_array().into_iter().flatten().filter(|file| file["is_dir"] != true) {
                 let (name, size) = (file["path"].as_str().unwrap(), &file["file_size"]);
                 let size = size.as_str().map_or_else(|| size.as_u64().unwrap(), |size| size.parse().unwrap());
