@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::history::HistoryCommand;
 use crate::logs::LogsArgs;
 use crate::migrate::MigrateArgs;
+use crate::model::ModelArgs;
 use crate::registry_server::RegistryArgs;
 use crate::runs::TriggerArgs;
 use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
@@ -98,6 +99,8 @@ pub(crate) enum Command {
     Api(ApiArgs),
     /// Track experiments and keep models: a server for clients of MLflow
     Registry(RegistryArgs),
+    /// Registered models: register, show, compare, promote, copy, package them
+    Model(ModelArgs),
     /// Bring the tables of the databases up to date
     Migrate(MigrateArgs),
     /// Only decide when runs are made and begin; workers do the tasks

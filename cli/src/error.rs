@@ -104,6 +104,18 @@ pub(crate) enum Error {
     /// `safari migrate --check` has found old tables.
     #[error("{0} changes of tables are to be made: run `safari migrate`")]
     OldTables(usize),
+    /// `--registry` names no server.
+    #[error("--registry {0}: give http://HOST:PORT or https://HOST, or leave it out for the registry of this machine")]
+    NoRegistry(String),
+    /// A model without a name.
+    #[error("{0}: say what the registered model is called, with --name")]
+    NoModelName(String),
+    /// A model with all its versions is to be removed.
+    #[error("model {0} would be removed with all its versions; say --yes if that is what you want")]
+    NotSure(String),
+    /// A copy that would be its own original.
+    #[error("model {0} is to be copied onto itself; give another server with --from or --to, or another name")]
+    CopyOntoItself(String),
     /// A run ended with a failed task.
     #[error("{0}")]
     RunFailed(String),

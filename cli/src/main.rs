@@ -13,6 +13,7 @@ mod export;
 mod history;
 mod logs;
 mod migrate;
+mod model;
 mod progress;
 mod registry;
 mod registry_server;
@@ -80,6 +81,7 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Server(server) => server::server(server, configuration).await,
             Command::Api(api) => server::api(api, configuration).await,
             Command::Registry(registry) => registry_server::run(registry, &configuration).await,
+            Command::Model(model) => model::run(model, configuration).await,
             Command::Migrate(migrate) => migrate::run(migrate, &configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,

@@ -21,6 +21,11 @@ pub(crate) fn start_logging(level: &str, secrets: KnownSecrets) -> Result<()> {
     Ok(platform::telemetry::init_to(level, None, move || AboveBars(secrets.masker()))?)
 }
 
+/// A bar with which lines of the log do not get mixed up. On no terminal it is not drawn.
+pub(crate) fn add_bar(bar: ProgressBar) -> ProgressBar {
+    BARS.add(bar)
+}
+
 /// Shows the events of a run until it ends.
 pub(crate) async fn show(run_id: RunId, mut events: Receiver<(RunId, RunEvent)>) {
     let mut screen = Screen { bars: HashMap::new(), drawn: io::stderr().is_terminal() };

@@ -144,10 +144,7 @@ async fn collect(
 }
 
 /// Begins to answer beside other roles, until `stopped`.
-pub(crate) async fn serving(
-    options: &Options,
-    stopped: watch::Receiver<bool>,
-) -> Result<tokio::task::JoinHandle<()>> {
+pub(crate) async fn serving(options: &Options, stopped: watch::Receiver<bool>) -> Result<tokio::task::JoinHandle<()>> {
     let service = Service::open(options).await?;
     Ok(tokio::spawn(async move {
         if let Err(error) = service.run(stopped).await {

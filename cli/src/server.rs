@@ -26,8 +26,8 @@ use crate::args::name_and_value;
 use crate::backend::open_store;
 use crate::error::{Error, Result};
 use crate::history::kept;
-use crate::registry_server;
 use crate::registry::{known_secrets, logs, registry, secrets};
+use crate::registry_server;
 use crate::signals::Signals;
 
 /// How often the folder of DAG files is looked at.

@@ -1,16 +1,17 @@
 //! `safari train`: fits the liquid network to bursts made from photographs and writes a model folder.
 
 use std::io::{IsTerminal, Write, stderr, stdout};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use clap::Args;
-use detector::model;
+use detector::model::{self, Extras};
 use detector::train::evaluate::Estimate;
 use detector::train::fit::FitOptions;
 use detector::train::report::{Comparison, Metrics};
-use detector::train::{Progress, TrainOptions, train};
+use detector::train::{Material, Progress, TrainOptions, train};
 use indicatif::{ProgressBar, ProgressStyle};
 use platform::config::Config;
 
@@ -46,16 +47,21 @@ pub(crate) struct TrainArgs {
 /// Trains and prints how the network compares with judging bursts without one.
 pub(crate) fn run(args: TrainArgs, config: &Config) -> Result<ExitCode> {
     let options = TrainOptions {
-        photographs: args.photographs,
         model: model::locate(config.model.as_deref())?,
         output: args.output,
         bursts: usize::from(args.bursts),
         threshold: config.rollup.threshold,
         threads: config.detector.threads,
         fit: FitOptions { epochs: usize::from(args.epochs), seed: u64::from(args.seed), ..FitOptions::default() },
+        extras: Extras::default(),
     };
+    let material = Material::listed(&args.photographs)?;
     let screen = Screen { bar: Mutex::new(None), drawn: stderr().is_terminal() };
-    let metrics = train(&options, &|progress| screen.show(progress))?;
+    let show = |progress| {
+        screen.show(progress);
+        ControlFlow::Continue(())
+    };
+    let metrics = train(&material, &options, &show)?;
     screen.end();
     let text = match args.json {
         true => serde_json::to_string_pretty(&metrics).unwrap_or_default(),
@@ -112,7 +118,7 @@ struct Screen {
 impl Screen {
     fn show(&self, progress: Progress) {
         let (stage, done, of, note) = match progress {
-            Progress::Bursts(done, of) => ("bursts", done, of, String::new()),
+            Progress::Bursts(done, of) | Progress::Recorded(done, of) => ("bursts", done, of, String::new()),
             Progress::Epoch(done, of, loss) => ("epochs", done, of, format!("loss {loss:.3}")),
         };
         if !self.drawn {

@@ -74,6 +74,9 @@ pub enum Error {
     /// Training cannot go on.
     #[error("training: {0}")]
     Training(String),
+    /// Whoever asked for a training wants it no more.
+    #[error("the training was stopped on request")]
+    Interrupted,
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {

@@ -198,6 +198,39 @@ impl Taxonomy {
             .unwrap_or_default()
     }
 
+    /// Names from class down to `name`, which is the scientific or English name of a taxon or of something above taxa; upper
+    /// and lower case are the same.
+    pub fn lineage_of(&self, name: &str) -> Option<Vec<String>> {
+        let is = |other: &str| other.eq_ignore_ascii_case(name);
+        let up_to = |scientific: &str| {
+            self.taxa.iter().find_map(|taxon| {
+                let depth = taxon.lineage.iter().position(|above| above.eq_ignore_ascii_case(scientific))?;
+                Some(taxon.lineage[..=depth].to_vec())
+            })
+        };
+        let of_taxon = || self.taxa.iter().find(|taxon| is(&taxon.common_name)).map(|taxon| taxon.lineage.clone());
+        let of_clade = || self.clade_names.iter().find(|(_, english)| is(english)).and_then(|(clade, _)| up_to(clade));
+        up_to(name).or_else(of_taxon).or_else(of_clade)
+    }
+
+    /// The English name of a taxon or of something above taxa.
+    pub fn english(&self, scientific_name: &str) -> Option<&str> {
+        // A taxon may have the name of an ancestor of others, and then its own English name is too narrow.
+        let above = self.clade_names.get(scientific_name).map(String::as_str);
+        let taxon = || self.taxa.iter().find(|taxon| taxon.scientific_name == scientific_name);
+        above.or_else(|| taxon().map(|taxon| taxon.common_name.as_str()))
+    }
+
+    /// All names that [`Taxonomy::lineage_of`] knows.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let taxa = self.taxa.iter();
+        let of_taxa = taxa.flat_map(|taxon| {
+            let above = taxon.lineage.iter().map(String::as_str);
+            above.chain([taxon.common_name.as_str()])
+        });
+        of_taxa.chain(self.clade_names.values().map(String::as_str))
+    }
+
     /// Joins the embedder's probabilities (ImageNet-1k) with the detector's animal scores (COCO 16 to 25).
     pub fn fuse(&self, embedder: &[f32], animal_scores: &[f32; 10]) -> Evidence {
         let mut animal_mass = 0.0;
@@ -463,6 +496,24 @@ mod tests {
         let groups = HashMap::from([(16, group("bird", "Aves")), (25, group("giraffe", "Giraffidae"))]);
         let names = HashMap::from([("Panthera".to_owned(), "big cat".to_owned())]);
         Taxonomy::new(taxa, groups, names, FusionOptions::default())
+    }
+
+    #[test]
+    fn labels_are_found_by_any_of_their_names() {
+        let taxonomy = small();
+        for name in ["jaguar", "Jaguar", "panthera onca"] {
+            assert_eq!(taxonomy.lineage_of(name).map(|names| names.len()), Some(5), "{name}");
+        }
+        assert_eq!(
+            taxonomy.lineage_of("big cat").map(|names| names.join(";")),
+            taxonomy.lineage_of("Panthera").map(|names| names.join(";"))
+        );
+        assert_eq!(taxonomy.lineage_of("Mammalia"), Some(vec!["Mammalia".to_owned()]));
+        assert_eq!(taxonomy.lineage_of("unicorn"), None);
+        assert_eq!(
+            (taxonomy.english("Panthera"), taxonomy.english("Canis lupus")),
+            (Some("big cat"), Some("grey wolf"))
+        );
     }
 
     #[test]

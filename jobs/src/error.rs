@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use model_registry::ErrorCode;
 use pipeline::JobError;
 
 /// Result of this crate.
@@ -16,6 +17,9 @@ pub enum Error {
     /// The tables cannot be read or written.
     #[error(transparent)]
     Lake(#[from] lake::Error),
+    /// The model registry does not answer or refuses.
+    #[error(transparent)]
+    Registry(#[from] model_registry::Error),
     /// The model does not load, or the networks failed.
     #[error(transparent)]
     Detector(#[from] detector::Error),
@@ -51,9 +55,28 @@ pub enum Error {
         /// The operating system's error.
         source: std::io::Error,
     },
+    /// A file cannot be read.
+    #[error("{path} cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: std::io::Error,
+    },
     /// A report cannot be made of the tables' rows.
     #[error("the report cannot be made: {0}")]
     Report(String),
+    /// Labelled media or their labels cannot be used.
+    #[error("the labelled media cannot be used: {0}")]
+    Labels(String),
+    /// A model cannot be fetched or written.
+    #[error("the model {model} cannot be used: {reason}")]
+    Model {
+        /// As it was named.
+        model: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// The attempt was told to stop.
     #[error("stopped on request")]
     Interrupted,
@@ -66,9 +89,19 @@ impl Error {
         move |source| Self::Write { path, source }
     }
 
+    /// An [`Error::Read`] about `path`.
+    pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Read { path, source }
+    }
+
     fn may_pass(&self) -> bool {
         match self {
             Self::Store(error) => error.is_transient(),
+            Self::Registry(error) => {
+                matches!(error, model_registry::Error::Server { .. } | model_registry::Error::Database { .. })
+                    || error.code() == ErrorCode::TemporarilyUnavailable
+            }
             Self::Lake(error) => matches!(error, lake::Error::Busy { .. } | lake::Error::Storage { .. }),
             _ => false,
         }
@@ -78,7 +111,7 @@ impl Error {
 impl From<Error> for JobError {
     fn from(error: Error) -> Self {
         match error {
-            Error::Interrupted => Self::interrupted(),
+            Error::Interrupted | Error::Detector(detector::Error::Interrupted) => Self::interrupted(),
             error if error.may_pass() => Self::transient(error.to_string()),
             error => Self::permanent(error.to_string()),
         }

@@ -3,6 +3,7 @@
 //! | kind | does |
 //! |---|---|
 //! | `ingest`, `infer`, `report` | media to tables and a page |
+//! | `train`, `evaluate`, `register`, `promote` | labelled media to a model, its scores, a version and an alias |
 //! | `command` | runs a program in a process group of its own |
 //! | `http` | sends one request |
 //! | `sql` | runs a statement on the tables of the lake, PostgreSQL or SQLite |
@@ -15,18 +16,24 @@
 
 pub mod command;
 mod error;
+pub mod evaluate;
 pub mod http;
 pub mod infer;
 pub mod ingest;
+mod labelled;
 mod log;
 pub mod manifest;
 pub mod media;
+mod models;
+pub mod promote;
 pub mod quick;
+pub mod register;
 pub mod report;
 pub mod services;
 pub mod sql;
 mod text;
 mod trace;
+pub mod train;
 pub mod wait;
 mod with;
 
@@ -48,6 +55,10 @@ pub fn registry(services: &Arc<Services>, masker: &Masker) -> pipeline::Result<J
     registry.register(Arc::new(ingest::IngestJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(infer::InferJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(report::ReportJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(train::TrainJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(evaluate::EvaluateJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(register::RegisterJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(promote::PromoteJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(SqlJob::new(Arc::clone(services), masker.clone())))?;
     registry.register(Arc::new(WaitForSqlJob::new(Arc::clone(services), masker.clone())))?;
     register_general(&mut registry, masker)?;

@@ -89,7 +89,8 @@ async fn read_video(store: &dyn ObjectStore, key: &str) -> std::result::Result<R
     Ok(ReadMedia { content: MediaContent::File(path), sha256, _file: file })
 }
 
-async fn hash_file(path: PathBuf) -> std::io::Result<String> {
+/// sha256 of a file in hex.
+pub(crate) async fn hash_file(path: PathBuf) -> std::io::Result<String> {
     let hashed = tokio::task::spawn_blocking(move || {
         let mut hasher = HashWriter(Sha256::new());
         std::io::copy(&mut std::fs::File::open(path)?, &mut hasher)?;

@@ -7,6 +7,7 @@ use detector::device::{self, DeviceChoice};
 use detector::engine::{Engine, EngineOptions};
 use detector::model::{self, Model, ModelVersion};
 use lake::Lake;
+use model_registry::client::Client;
 use platform::config::{Config, Device};
 use tokio::sync::{OnceCell, Semaphore};
 use tracing::info;
@@ -16,7 +17,7 @@ use crate::Result;
 /// Media that are read ahead of the engine.
 pub(crate) const READ_AHEAD: usize = 4;
 
-/// The configuration, the lake and the engine; the last two are opened when first needed.
+/// The configuration, the lake, the engine and the registry; the last three are opened when first needed.
 #[derive(Debug)]
 pub struct Services {
     config: Config,
@@ -24,6 +25,7 @@ pub struct Services {
     engine: OnceCell<Engine>,
     version: OnceCell<ModelVersion>,
     reading: OnceCell<Arc<Semaphore>>,
+    registry: OnceCell<Client>,
 }
 
 impl Services {
@@ -35,6 +37,7 @@ impl Services {
             engine: OnceCell::new(),
             version: OnceCell::new(),
             reading: OnceCell::new(),
+            registry: OnceCell::new(),
         }
     }
 
@@ -46,6 +49,11 @@ impl Services {
     /// The tables.
     pub async fn lake(&self) -> Result<&Lake> {
         Ok(self.lake.get_or_try_init(|| async { Lake::open(&self.config.lake_url()).await }).await?)
+    }
+
+    /// The model registry: the server of `registry.url`, or the registry's database and files of the configuration.
+    pub async fn registry(&self) -> Result<&Client> {
+        Ok(self.registry.get_or_try_init(|| async { Client::open(&self.config).await }).await?)
     }
 
     /// The engine with the configured model; loading takes about half a second, once.

@@ -78,6 +78,13 @@ impl<'a> Keys<'a> {
         value.as_u64().ok_or_else(|| wrong(key, "a whole number from 0", value))
     }
 
+    /// A share, 0 to 1.
+    pub(crate) fn share(&self, key: &str, default: f64) -> Result<f64, String> {
+        let Some(value) = self.value(key) else { return Ok(default) };
+        let share = value.as_f64().ok_or_else(|| wrong(key, "a number from 0 to 1", value))?;
+        if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(format!("`{key}` must be a number from 0 to 1")) }
+    }
+
     /// A length of time.
     pub(crate) fn duration(&self, key: &str, default: Duration) -> Result<Duration, String> {
         match self.value(key) {

@@ -1,7 +1,7 @@
-//! Detections as tables: two Delta tables, SQL over them, and exports.
+//! Detections and evaluations of models as tables: Delta tables, SQL over them, and exports.
 //!
-//! A [`Lake`] is a folder or an `s3://bucket/prefix` that holds two Delta tables: `media` (one row a file) and
-//! `detections` (one row a box). Both are created when something is first written. An append names an application
+//! A [`Lake`] is a folder or an `s3://bucket/prefix` that holds Delta tables: `media` (one row a file), `detections` (one
+//! row a box) and `evaluation` (how well a model named labelled sequences). Each is created when something is first written. An append names an application
 //! [`Transaction`]; whatever number of attempts, threads or machines append under the same name, their rows are in the
 //! table once. Everything is readable with any Delta reader while it is being written.
 //!
@@ -35,6 +35,7 @@
 mod append;
 mod columns;
 mod error;
+pub mod evaluation;
 pub mod export;
 pub mod format;
 mod known;
@@ -57,6 +58,7 @@ use platform::object_store::AwsAccess;
 pub use append::{Appended, Transaction};
 pub use datafusion::prelude::SessionContext;
 pub use error::{Error, Result, UnknownWord};
+pub use evaluation::{EvaluationRow, Role};
 pub use format::OutputFormat;
 pub use known::{KnownMedia, KnownMedium, Processed};
 pub use query::QueryRows;
@@ -72,6 +74,7 @@ pub struct Lake {
     location: Arc<str>,
     media: Arc<DeltaHandle>,
     detections: Arc<DeltaHandle>,
+    evaluation: Arc<DeltaHandle>,
 }
 
 impl Lake {
@@ -98,6 +101,7 @@ impl Lake {
             location: storage.location().into(),
             media: Arc::new(DeltaHandle::new(Table::Media, &storage)),
             detections: Arc::new(DeltaHandle::new(Table::Detections, &storage)),
+            evaluation: Arc::new(DeltaHandle::new(Table::Evaluation, &storage)),
         }
     }
 
@@ -140,8 +144,24 @@ impl Lake {
         self.append(Table::Detections, vec![rows::detections_batch(rows)?], txn).await
     }
 
-    /// A DataFusion session over the newest versions: tables `media` and `detections` (empty if never written) and the
-    /// view `observations`, one row for every box of category `animal` from the newest processing of each file.
+    /// [`Lake::append`] for rows of `evaluation`.
+    ///
+    /// # Errors
+    /// As [`Lake::append`].
+    pub async fn append_evaluation(&self, rows: &[EvaluationRow], txn: &Transaction) -> Result<Appended> {
+        self.append(Table::Evaluation, vec![evaluation::evaluation_batch(rows)?], txn).await
+    }
+
+    /// The newest version of a table; `None` if it was never written.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] and [`Error::Delta`] when the table cannot be read.
+    pub async fn version(&self, table: Table) -> Result<Option<u64>> {
+        Ok(self.handle(table).newest().await?.and_then(|newest| newest.version()))
+    }
+
+    /// A DataFusion session over the newest versions: the tables `media`, `detections` and `evaluation` (empty if never
+    /// written) and the view `observations`, one row for every box of category `animal` from the newest processing of each file.
     ///
     /// # Errors
     /// [`Error::Storage`] and [`Error::Delta`] when the tables cannot be read.
@@ -156,6 +176,15 @@ impl Lake {
     /// change something; otherwise as [`Lake::session`].
     pub async fn sql(&self, query: &str) -> Result<QueryRows> {
         query::sql(self, query).await
+    }
+
+    /// As [`Lake::sql`], with further views, a name and a reading statement each, that the query may name. A view with the
+    /// name of a table takes its place.
+    ///
+    /// # Errors
+    /// As [`Lake::sql`].
+    pub async fn sql_with_views(&self, query: &str, views: &[(&str, &str)]) -> Result<QueryRows> {
+        query::sql_with_views(self, query, views).await
     }
 
     /// What is already known of each file that the model `model_version` has processed, by uri (newest processing).
@@ -192,6 +221,7 @@ impl Lake {
         match table {
             Table::Media => &self.media,
             Table::Detections => &self.detections,
+            Table::Evaluation => &self.evaluation,
         }
     }
 }

@@ -63,9 +63,17 @@ pub(crate) async fn session(lake: &Lake) -> Result<SessionContext> {
          from detections d join ({newest}) m on d.uri = m.uri and d.run_id = m.run_id and d.task = m.task \
          where d.category = 'animal'"
     );
-    let view = session.sql(&observations).await.map_err(|error| sql_error(lake.location(), error))?;
-    session.register_table(OBSERVATIONS, view.into_view()).map_err(|error| sql_error(lake.location(), error))?;
+    add_view(lake, &session, OBSERVATIONS, &observations).await?;
     Ok(session)
+}
+
+/// See [`Lake::sql_with_views`].
+pub(crate) async fn sql_with_views(lake: &Lake, query: &str, views: &[(&str, &str)]) -> Result<QueryRows> {
+    let session = session(lake).await?;
+    for (name, statement) in views {
+        add_view(lake, &session, name, statement).await?;
+    }
+    run(lake, &session, query).await
 }
 
 /// See [`Lake::sql`].
@@ -114,6 +122,15 @@ pub(crate) fn sql_error(location: &str, error: DataFusionError) -> Error {
     Error::Sql { message }
 }
 
+async fn add_view(lake: &Lake, session: &SessionContext, name: &str, statement: &str) -> Result<()> {
+    let sql_error = |error| sql_error(lake.location(), error);
+    let view = session.sql(statement).await.map_err(sql_error)?;
+    // The statement was planned already, so that a view may take the name of the table that it reads.
+    session.deregister_table(name).map_err(sql_error)?;
+    session.register_table(name, view.into_view()).map_err(sql_error)?;
+    Ok(())
+}
+
 async fn register(lake: &Lake, session: &SessionContext, table: Table) -> Result<()> {
     let handle = lake.handle(table);
     let sql_error = |error| sql_error(handle.location(), error);
@@ -131,7 +148,8 @@ async fn register(lake: &Lake, session: &SessionContext, table: Table) -> Result
 fn planning_message(text: &str) -> String {
     if let Some(name) = text.strip_prefix("table '").and_then(|rest| rest.split('\'').next()) {
         let name = name.rsplit('.').next().unwrap_or(name);
-        return unknown("table", name, &[Table::Media.name(), Table::Detections.name(), OBSERVATIONS]);
+        let known: Vec<&str> = Table::ALL.map(Table::name).into_iter().chain([OBSERVATIONS]).collect();
+        return unknown("table", name, &known);
     }
     let changes = ["DDL not supported: ", "DML not supported: ", "Statement not supported: "];
     if let Some(statement) = changes.iter().find_map(|prefix| text.strip_prefix(prefix)) {

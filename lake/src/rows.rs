@@ -334,7 +334,7 @@ impl fmt::Display for Rank {
     }
 }
 
-fn texts<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> Option<&'a str>) -> ArrayRef {
+pub(crate) fn texts<'a, R>(rows: &'a [R], value: impl Fn(&'a R) -> Option<&'a str>) -> ArrayRef {
     Arc::new(StringArray::from_iter(rows.iter().map(value)))
 }
 
@@ -346,17 +346,17 @@ fn floats<R>(rows: &[R], value: impl Fn(&R) -> Option<f32>) -> ArrayRef {
     Arc::new(Float32Array::from_iter(rows.iter().map(value)))
 }
 
-fn doubles<R>(rows: &[R], value: impl Fn(&R) -> Option<f64>) -> ArrayRef {
+pub(crate) fn doubles<R>(rows: &[R], value: impl Fn(&R) -> Option<f64>) -> ArrayRef {
     Arc::new(Float64Array::from_iter(rows.iter().map(value)))
 }
 
-fn times<R>(rows: &[R], value: impl Fn(&R) -> Option<DateTime<Utc>>) -> ArrayRef {
+pub(crate) fn times<R>(rows: &[R], value: impl Fn(&R) -> Option<DateTime<Utc>>) -> ArrayRef {
     let micros = rows.iter().map(|row| value(row).map(|time| time.timestamp_micros()));
     Arc::new(TimestampMicrosecondArray::from_iter(micros).with_timezone("UTC"))
 }
 
 /// Days since 1970-01-01, UTC.
-fn dates<R>(rows: &[R], value: impl Fn(&R) -> DateTime<Utc>) -> ArrayRef {
+pub(crate) fn dates<R>(rows: &[R], value: impl Fn(&R) -> DateTime<Utc>) -> ArrayRef {
     const SECONDS_A_DAY: i64 = 86_400;
     let days = rows.iter().map(|row| value(row).timestamp().div_euclid(SECONDS_A_DAY) as i32);
     Arc::new(Date32Array::from_iter_values(days))

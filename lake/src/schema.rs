@@ -1,4 +1,4 @@
-//! The two tables: names, columns in order, partition columns.
+//! The tables: names, columns in order, partition columns.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -12,17 +12,20 @@ pub enum Table {
     Media,
     /// One row for every box that was found.
     Detections,
+    /// One row for every model and data set that were judged, and one for each of the set's labels.
+    Evaluation,
 }
 
 impl Table {
     /// All tables.
-    pub const ALL: [Self; 2] = [Self::Media, Self::Detections];
+    pub const ALL: [Self; 3] = [Self::Media, Self::Detections, Self::Evaluation];
 
     /// The name in SQL and the folder's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Media => "media",
             Self::Detections => "detections",
+            Self::Evaluation => "evaluation",
         }
     }
 
@@ -31,6 +34,7 @@ impl Table {
         match self {
             Self::Media => media_schema(),
             Self::Detections => detections_schema(),
+            Self::Evaluation => evaluation_schema(),
         }
     }
 
@@ -39,6 +43,7 @@ impl Table {
         match self {
             Self::Media => "processed_date",
             Self::Detections => "detected_date",
+            Self::Evaluation => "evaluated_date",
         }
     }
 
@@ -47,6 +52,7 @@ impl Table {
         match self {
             Self::Media => "one row for every camera-trap file that was processed",
             Self::Detections => "one row for every box found in a camera-trap file",
+            Self::Evaluation => "how well a model named labelled sequences: one row overall and one for each label",
         }
     }
 }
@@ -120,6 +126,40 @@ pub fn detections_schema() -> SchemaRef {
             required("task", DataType::Utf8),
             required("detected_at", timestamp()),
             required("detected_date", DataType::Date32),
+        ]))
+    });
+    SCHEMA.clone()
+}
+
+/// Columns of `evaluation`; [`crate::EvaluationRow`] says what each one means.
+pub fn evaluation_schema() -> SchemaRef {
+    static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+        Arc::new(Schema::new(vec![
+            required("evaluation_id", DataType::Utf8),
+            required("model", DataType::Utf8),
+            optional("version", DataType::Int64),
+            required("model_version", DataType::Utf8),
+            required("model_digest", DataType::Utf8),
+            optional("role", DataType::Utf8),
+            required("dataset", DataType::Utf8),
+            required("dataset_digest", DataType::Utf8),
+            required("split", DataType::Utf8),
+            optional("label", DataType::Utf8),
+            optional("species", DataType::Utf8),
+            required("count", DataType::Int64),
+            optional("accuracy", DataType::Float64),
+            optional("macro_f1", DataType::Float64),
+            required("coverage", DataType::Float64),
+            optional("precision", DataType::Float64),
+            optional("recall", DataType::Float64),
+            optional("f1", DataType::Float64),
+            required("support", DataType::Int64),
+            optional("training_digest", DataType::Utf8),
+            optional("training_table_version", DataType::Int64),
+            required("run_id", DataType::Utf8),
+            required("task", DataType::Utf8),
+            required("evaluated_at", timestamp()),
+            required("evaluated_date", DataType::Date32),
         ]))
     });
     SCHEMA.clone()

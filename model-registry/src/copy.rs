@@ -80,7 +80,10 @@ async fn copy_version(
         tempfile::tempdir().map_err(|source| Error::Io { doing: "make", path: "a folder".to_owned(), source })?;
     let files = source.download_all(folder.path(), progress).await?;
     if files.is_empty() {
-        return Err(Error::missing(format!("the files of `{}/{}` are not at {uri} any more", version.name, version.version)));
+        return Err(Error::missing(format!(
+            "the files of `{}/{}` are not at {uri} any more",
+            version.name, version.version
+        )));
     }
     let path = folder.path().to_owned();
     let checked = tokio::task::spawn_blocking(move || crate::folder::verify(&path)).await;
@@ -92,7 +95,8 @@ async fn copy_version(
     let place = match before {
         Some(found) => found,
         None => {
-            let name: String = new_name.chars().map(|letter| if "/:.%\"'".contains(letter) { '-' } else { letter }).collect();
+            let name: String =
+                new_name.chars().map(|letter| if "/:.%\"'".contains(letter) { '-' } else { letter }).collect();
             to.create_logged_model(&experiment, &name, None, &[tag(IDEMPOTENCY_TAG, &key)]).await?
         }
     };

@@ -35,7 +35,9 @@ pub enum Error {
     Migrate(#[from] sqlx::migrate::MigrateError),
 
     /// The tables of a database that others use are changed by an operator only.
-    #[error("the registry's tables in {database} are not those of this version: run `safari migrate`, then start again")]
+    #[error(
+        "the registry's tables in {database} are not those of this version: run `safari migrate`, then start again"
+    )]
     OldTables {
         /// The database, without its password.
         database: String,
@@ -201,12 +203,12 @@ impl ErrorCode {
 
 impl Error {
     /// A value that is not allowed.
-    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+    pub fn invalid(message: impl Into<String>) -> Self {
         Self::refused(ErrorCode::InvalidParameterValue, message)
     }
 
     /// There is no such thing.
-    pub(crate) fn missing(message: impl Into<String>) -> Self {
+    pub fn missing(message: impl Into<String>) -> Self {
         Self::refused(ErrorCode::ResourceDoesNotExist, message)
     }
 

@@ -8,11 +8,12 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use serde::Serialize;
 use tracing::info;
 
-use crate::artifacts::Artifacts;
+use crate::artifacts::{ArtifactPath, Artifacts};
 use crate::clock::now_millis;
 use crate::store::{Doomed, Kind, Orphan, Store};
 use crate::{Error, Result};
@@ -37,6 +38,8 @@ pub struct GcReport {
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Uploads in parts that were begun and never completed.
+    pub uploads: u64,
     /// Old messages to webhooks that went.
     pub deliveries: u64,
     /// What stays although it was deleted, and why.
@@ -64,6 +67,7 @@ pub async fn gc(store: &Store, artifacts: &Artifacts, older_than: Duration, dry_
         gc.rows(kind).await?;
     }
     gc.folders().await?;
+    gc.uploads().await?;
     if !dry_run {
         gc.report.deliveries = store.forget_deliveries(until).await?;
     }
@@ -148,24 +152,34 @@ impl Gc<'_> {
             self.report.kept.push(Kept { what: format!("files at {uri}"), reason });
             return Ok(());
         };
-        let objects = self.artifacts.store();
-        let mut listing = objects.list(&folder);
-        let mut any = false;
+        let mut listing = self.artifacts.store().list(&folder);
+        let mut files = 0;
         while let Some(object) = listing.next().await {
-            let object = match object {
-                Ok(object) => object,
+            match object {
+                Ok(object) => {
+                    files += 1;
+                    self.report.bytes += object.size;
+                }
                 // Nothing was ever written.
                 Err(platform::Error::NotFound { .. }) => break,
                 Err(error) => return Err(Error::Platform(error)),
-            };
-            if !self.report.dry_run {
-                objects.delete(&object.key).await?;
             }
-            any = true;
-            self.report.files += 1;
-            self.report.bytes += object.size;
         }
-        self.report.folders += u64::from(any);
+        if !self.report.dry_run {
+            self.artifacts.delete(&ArtifactPath::parse(&folder)?).await?;
+        }
+        self.report.files += files;
+        self.report.folders += u64::from(files > 0);
+        Ok(())
+    }
+
+    /// Gives up, or counts, uploads that nobody completes any more.
+    async fn uploads(&mut self) -> Result<()> {
+        self.report.uploads = self.store.unfinished_uploads(self.until).await?;
+        if !self.report.dry_run {
+            let before = DateTime::<Utc>::from_timestamp_millis(self.until).unwrap_or_default();
+            self.artifacts.clean(self.store, before).await?;
+        }
         Ok(())
     }
 }
@@ -174,10 +188,11 @@ impl fmt::Display for GcReport {
     /// One line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = if self.dry_run { "would remove" } else { "removed" };
-        let Self { runs, logged_models, experiments, files, bytes, .. } = self;
+        let Self { runs, logged_models, experiments, files, bytes, uploads, .. } = self;
         write!(
             f,
-            "{verb} {runs} runs, {logged_models} logged models, {experiments} experiments, {files} files ({bytes} bytes)"
+            "{verb} {runs} runs, {logged_models} logged models, {experiments} experiments, {files} files ({bytes} bytes), \
+             {uploads} unfinished uploads"
         )?;
         if self.kept.is_empty() { Ok(()) } else { write!(f, "; {} kept", self.kept.len()) }
     }

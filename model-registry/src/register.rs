@@ -5,7 +5,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::client::{quoted, Client, Files, LoggedModel, NewVersion, Progress, Source, Step};
+use crate::client::{Client, Files, LoggedModel, NewVersion, Progress, Source, Step, quoted};
 use crate::folder::{FileEntry, Lineage, MANIFEST_FILE, MLMODEL_FILE, Manifest, ModelFolder, StageOptions, Staged};
 use crate::registered::{ModelVersion, Tag};
 use crate::{Error, Result};
@@ -236,11 +236,12 @@ async fn logged_manifest(files: &Files, source: &Source) -> Result<Manifest> {
     for file in listed.iter().filter(|file| file.path != MANIFEST_FILE) {
         let mut hash = Sha256::new();
         let mut size = 0;
-        files.read_pieces(&file.path, |piece| {
-            hash.update(piece);
-            size += piece.len() as u64;
-        })
-        .await?;
+        files
+            .read_pieces(&file.path, |piece| {
+                hash.update(piece);
+                size += piece.len() as u64;
+            })
+            .await?;
         manifest.files.insert(file.path.clone(), FileEntry { size, sha256: hex::encode(hash.finalize()) });
     }
     match known {
@@ -271,10 +272,8 @@ pub async fn fetch(client: &Client, source: &Source, folder: &Path, progress: &P
     let files = client.files(&uri).await?;
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     tokio::fs::create_dir_all(parent).await.map_err(failed)?;
-    let temporary = tempfile::Builder::new()
-        .prefix(platform::object_store::TEMPORARY_PREFIX)
-        .tempdir_in(parent)
-        .map_err(failed)?;
+    let temporary =
+        tempfile::Builder::new().prefix(platform::object_store::TEMPORARY_PREFIX).tempdir_in(parent).map_err(failed)?;
     let found = files.download_all(temporary.path(), progress).await?;
     if found.is_empty() {
         return Err(Error::missing(format!("{source} has no files at {uri}")));

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{LIQUID_FILE, SETTINGS_FILE, read_settings, version};
@@ -18,9 +20,24 @@ const MLMODEL_FILE: &str = "MLmodel";
 /// How the liquid network was judged.
 const METRICS_FILE: &str = "metrics.json";
 
+/// The model's card.
+const CARD_FILE: &str = "README.md";
+
+/// The input example, as MLflow's client writes the split form of a table.
+const EXAMPLE_FILE: &str = "input_example.json";
+
 /// Files that a model has beside its networks and settings; those that are there are copied.
 const COPIED: [&str; 6] =
-    ["labels.csv", "clades.csv", "coco_groups.csv", "LICENSE.coco-ssd", "LICENSE.efficientnet-lite0", "README.md"];
+    ["labels.csv", "clades.csv", "coco_groups.csv", "LICENSE.coco-ssd", "LICENSE.efficientnet-lite0", CARD_FILE];
+
+/// What a model folder holds beside the model.
+#[derive(Debug, Clone, Default)]
+pub struct Extras {
+    /// A photograph or video that the model can be tried with.
+    pub example: Option<Vec<u8>>,
+    /// Further files by their names; they go before those of the base model.
+    pub files: Vec<(String, Vec<u8>)>,
+}
 
 /// Format of <https://mlflow.org/docs/latest/ml/model/> as of MLflow 3.
 #[derive(Debug, Serialize)]
@@ -31,6 +48,8 @@ struct MlModel {
     mlflow_version: &'static str,
     model_size_bytes: u64,
     model_uuid: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved_input_example_info: Option<Value>,
     signature: BTreeMap<&'static str, Option<String>>,
     utc_time_created: String,
 }
@@ -39,7 +58,13 @@ struct MlModel {
 ///
 /// `metrics` becomes `metrics.json`. Every file appears whole; the description comes last. `base` and `target` may be
 /// the same folder.
-pub fn write_folder(base: &Path, target: &Path, weights: &Path, metrics: &impl Serialize) -> Result<()> {
+pub fn write_folder(
+    base: &Path,
+    target: &Path,
+    weights: &Path,
+    metrics: &impl Serialize,
+    extras: &Extras,
+) -> Result<()> {
     fs::create_dir_all(target).map_err(Error::io(target))?;
     let mut settings = read_settings(base)?;
     for file in COPIED.into_iter().chain([settings.detector.as_str(), settings.embedder.as_str()]) {
@@ -52,7 +77,54 @@ pub fn write_folder(base: &Path, target: &Path, weights: &Path, metrics: &impl S
     write_json(&target.join(METRICS_FILE), metrics)?;
     settings.liquid = Some(LIQUID_FILE.to_owned());
     write_json(&target.join(SETTINGS_FILE), &settings)?;
+    for (name, bytes) in &extras.files {
+        write_whole(&target.join(name), bytes)?;
+    }
+    if let Some(example) = &extras.example {
+        write_json(&target.join(EXAMPLE_FILE), &json!({ "columns": ["media"], "data": [[STANDARD.encode(example)]] }))?;
+    }
     describe(target, Utc::now())
+}
+
+/// The bytes of the photograph or video that the model in `folder` can be tried with; none if it has no input example.
+/// The example is a table in JSON, as MLflow's client writes it, or the medium itself.
+///
+/// # Errors
+/// [`Error::ModelFolder`] for an example that is no table with a column `media` in base64.
+pub fn input_example(folder: &Path) -> Result<Option<Vec<u8>>> {
+    #[derive(Deserialize)]
+    struct Description {
+        #[serde(default)]
+        saved_input_example_info: Option<Info>,
+    }
+    #[derive(Deserialize)]
+    struct Info {
+        artifact_path: String,
+    }
+    #[derive(Deserialize)]
+    struct Table {
+        columns: Vec<String>,
+        data: Vec<Vec<Value>>,
+    }
+    let broken = |reason: String| Error::ModelFolder { path: folder.to_owned(), reason };
+    let description: Option<Description> = read_description(folder)?;
+    let Some(info) = description.and_then(|description| description.saved_input_example_info) else { return Ok(None) };
+    if Path::new(&info.artifact_path).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
+        return Err(broken(format!("{MLMODEL_FILE} names {}, which lies outside the folder", info.artifact_path)));
+    }
+    let path = folder.join(&info.artifact_path);
+    let bytes = fs::read(&path).map_err(Error::io(&path))?;
+    if path.extension().is_none_or(|ending| ending != "json") {
+        return Ok(Some(bytes));
+    }
+    let table: Table =
+        serde_json::from_slice(&bytes).map_err(|error| broken(format!("{}: {error}", info.artifact_path)))?;
+    let column = table.columns.iter().position(|column| column == "media");
+    let cell = column.and_then(|column| table.data.first()?.get(column)?.as_str());
+    // Python's encoder breaks lines.
+    let text: Option<String> = cell.map(|cell| cell.split_ascii_whitespace().collect());
+    let media = text.and_then(|text| STANDARD.decode(text).ok());
+    media.map(Some).ok_or_else(|| broken(format!("{} has no column `media` in base64", info.artifact_path)))
 }
 
 /// Writes the `MLmodel` of the model in `folder`.
@@ -63,11 +135,14 @@ pub fn describe(folder: &Path, created: DateTime<Utc>) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
         let path = entry.map_err(Error::io(folder))?.path();
         // The card may be edited after the fact.
-        if path.file_name().is_some_and(|name| name != MLMODEL_FILE && name != "README.md") {
+        if path.file_name().is_some_and(|name| name != MLMODEL_FILE && name != CARD_FILE) {
             size += path.metadata().map_err(Error::io(&path))?.len();
         }
     }
     let digest = uuid_of(version.as_str());
+    let example = folder.join(EXAMPLE_FILE).exists();
+    let example =
+        example.then(|| json!({ "artifact_path": EXAMPLE_FILE, "pandas_orient": "split", "type": "dataframe" }));
     let description = MlModel {
         artifact_path: settings.name.clone(),
         flavors: BTreeMap::from([(
@@ -86,12 +161,24 @@ pub fn describe(folder: &Path, created: DateTime<Utc>) -> Result<()> {
         mlflow_version: "3.17.2",
         model_size_bytes: size,
         model_uuid: digest,
+        saved_input_example_info: example,
         signature: signature(),
         utc_time_created: created.format("%Y-%m-%d %H:%M:%S%.6f").to_string(),
     };
     let text = serde_saphyr::to_string(&description)
         .map_err(|error| Error::ModelFolder { path: folder.to_owned(), reason: error.to_string() })?;
     write_whole(&folder.join(MLMODEL_FILE), text.as_bytes())
+}
+
+fn read_description<T: serde::de::DeserializeOwned>(folder: &Path) -> Result<Option<T>> {
+    let path = folder.join(MLMODEL_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let read = serde_saphyr::from_str(&text);
+    read.map(Some)
+        .map_err(|error| Error::ModelFolder { path: folder.to_owned(), reason: format!("{MLMODEL_FILE}: {error}") })
 }
 
 /// What turns media bytes into the networks' inputs.

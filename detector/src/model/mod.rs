@@ -21,7 +21,7 @@ pub const SETTINGS_FILE: &str = "settings.json";
 /// The usual name of the liquid network's file.
 pub const LIQUID_FILE: &str = "liquid.safetensors";
 
-pub use folder::write_folder;
+pub use folder::{Extras, input_example, write_folder};
 
 /// `settings.json` of a model folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -108,6 +108,23 @@ impl Model {
 /// The name and content of the model in `folder`, without loading it.
 pub fn version(folder: &Path) -> Result<ModelVersion> {
     let settings = read_settings(folder)?;
+    let digest = digest(folder)?;
+    Ok(ModelVersion(format!("{}-{}", settings.name, &digest[..12])))
+}
+
+/// The vocabulary of the model in `folder`, without its networks.
+pub fn taxonomy(folder: &Path) -> Result<Taxonomy> {
+    Taxonomy::load(folder, read_settings(folder)?.fusion)
+}
+
+/// The name that the settings of the model in `folder` give it.
+pub fn name(folder: &Path) -> Result<String> {
+    Ok(read_settings(folder)?.name)
+}
+
+/// sha256 in hex of the files that decide what the model answers; its version ends in the first twelve digits.
+pub fn digest(folder: &Path) -> Result<String> {
+    let settings = read_settings(folder)?;
     let mut hasher = Sha256::new();
     let networks = [Some(&settings.detector), Some(&settings.embedder), settings.liquid.as_ref()];
     let tables = [SETTINGS_FILE, "labels.csv", "clades.csv", "coco_groups.csv"];
@@ -117,8 +134,7 @@ pub fn version(folder: &Path) -> Result<ModelVersion> {
             hash_file(&folder.join(file), &mut hasher)?;
         }
     }
-    let digits = hex::encode(&hasher.finalize()[..6]);
-    Ok(ModelVersion(format!("{}-{digits}", settings.name)))
+    Ok(hex::encode(hasher.finalize()))
 }
 
 /// The model folder to use: the configured one, else the one shipped with the program.

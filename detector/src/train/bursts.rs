@@ -1,15 +1,15 @@
 //! Made bursts as the networks see them: what the liquid network learns from.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::{RgbImage, RgbaImage};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
+use super::parallel::each;
 use super::photographs::{Kind, Photograph, Split};
 use super::synthesis::{MadeFrame, Subject, make_burst, open_cutout, open_photograph};
 use crate::look::{LookOptions, look_at};
@@ -53,6 +53,8 @@ pub struct BurstMaker<'a> {
 
 impl<'a> BurstMaker<'a> {
     /// Opens the backgrounds and plants; those of the test split are shown to no other.
+    ///
+    /// Files of photographs lie in `folder`, unless their paths are absolute.
     pub fn new(
         folder: &Path,
         photographs: &'a [Photograph],
@@ -77,43 +79,17 @@ impl<'a> BurstMaker<'a> {
 
     /// Makes `count` bursts of every photograph with an animal on `threads` threads, in a fixed order.
     ///
-    /// `progress` hears of each finished photograph: how many are done, of how many.
+    /// `progress` hears of each finished photograph: how many are done, of how many; it may stop the work.
     pub fn all(
         &self,
         count: usize,
         threads: usize,
-        progress: &(dyn Fn(usize, usize) + Sync),
+        progress: &(dyn Fn(usize, usize) -> ControlFlow<()> + Sync),
     ) -> Result<Vec<SeenBurst>> {
         let animals: Vec<usize> = (0..self.photographs.len()).filter(|&p| self.photographs[p].shows_animal()).collect();
-        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let results: Mutex<Vec<Option<Result<Vec<SeenBurst>>>>> = Mutex::new(animals.iter().map(|_| None).collect());
-        std::thread::scope(|scope| {
-            for _ in 0..threads.max(1) {
-                scope.spawn(|| {
-                    let mut preprocessor = Preprocessor::new();
-                    loop {
-                        let turn = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(&photograph) = animals.get(turn) else { return };
-                        let seen = self.of_photograph(photograph, count, &mut preprocessor);
-                        let failed = seen.is_err();
-                        if let Ok(mut results) = results.lock() {
-                            results[turn] = Some(seen);
-                        }
-                        if failed {
-                            next.store(animals.len(), Ordering::Relaxed);
-                            return;
-                        }
-                        progress(done.fetch_add(1, Ordering::Relaxed) + 1, animals.len());
-                    }
-                });
-            }
-        });
-        let results = results.into_inner().map_err(|_| Error::Training("a worker thread panicked".to_owned()))?;
-        let mut bursts = Vec::new();
-        for seen in results.into_iter().flatten() {
-            bursts.extend(seen?);
-        }
-        Ok(bursts)
+        let make =
+            |turn: usize, preprocessor: &mut Preprocessor| self.of_photograph(animals[turn], count, preprocessor);
+        Ok(each(animals.len(), threads, progress, make)?.into_iter().flatten().collect())
     }
 
     /// The frames of one burst, as pictures.
@@ -135,9 +111,12 @@ impl<'a> BurstMaker<'a> {
         let test = self.photographs[photograph].split == Split::Test;
         let background = pick(&mut rng, self.backgrounds.get(&test))?;
         let with_plant = rng.random_bool(PLANTS);
-        let plant = pick(&mut rng, self.plants.get(&test))?;
-        if with_plant {
-            return make_burst(&mut rng, subject, background, plant);
+        // Without cut-out plants a patch of another place is all that can stand before the animal.
+        if let Some(plants) = self.plants.get(&test) {
+            let plant = pick(&mut rng, Some(plants))?;
+            if with_plant {
+                return make_burst(&mut rng, subject, background, plant);
+            }
         }
         let place = pick(&mut rng, self.backgrounds.get(&test))?;
         let patch = image::imageops::crop_imm(place, 0, 0, PATCH.min(place.width()), PATCH.min(place.height()));
@@ -180,6 +159,6 @@ impl<'a> BurstMaker<'a> {
 fn pick<'b, T>(rng: &mut ChaCha8Rng, from: Option<&'b Vec<T>>) -> Result<&'b T> {
     match from {
         Some(all) if !all.is_empty() => Ok(&all[rng.random_range(0..all.len())]),
-        _ => Err(Error::Training("no background or plant for this split".to_owned())),
+        _ => Err(Error::Training("no picture of a place without animals for this split".to_owned())),
     }
 }

@@ -4,6 +4,7 @@
 //! weights it keeps; what it answers there, for photographs that it was not fitted to, also sets the ensemble's sharpness.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -75,7 +76,7 @@ impl Default for FitOptions {
 /// A burst and what it shows.
 #[derive(Debug, Clone)]
 pub struct Lesson {
-    /// Number of the photograph that it was made from.
+    /// Number of the photograph that it was made from; a recorded burst has a number of its own.
     pub photograph: usize,
     /// Seconds since the burst's first frame, and what was seen.
     pub sightings: Vec<(f64, Sighting)>,
@@ -106,8 +107,14 @@ pub struct Fitted {
 
 /// Fits the ensemble to `lessons`.
 ///
-/// `progress` hears the number of each finished epoch, counted over all networks, and its loss on the fold held out.
-pub fn fit(lessons: &[Lesson], taxa: usize, options: &FitOptions, progress: &dyn Fn(usize, f64)) -> Result<Fitted> {
+/// `progress` hears the number of each finished epoch, counted over all networks, and its loss on the fold held out; it may
+/// stop the work.
+pub fn fit(
+    lessons: &[Lesson],
+    taxa: usize,
+    options: &FitOptions,
+    progress: &dyn Fn(usize, f64) -> ControlFlow<()>,
+) -> Result<Fitted> {
     let folds = deal(lessons, options)?;
     let store = VarStore::new(Device::Cpu);
     let sizes = Sizes { taxa: taxa as i64, units: options.units, backbone: options.backbone };
@@ -155,7 +162,7 @@ fn deal(lessons: &[Lesson], options: &FitOptions) -> Result<Vec<usize>> {
     photographs.dedup();
     if options.folds < 2 || photographs.len() < options.folds {
         return Err(Error::Training(format!(
-            "animals were seen in bursts of {} photographs, too few for {} folds",
+            "animals were seen in bursts of {} photographs and recorded bursts, too few for {} folds",
             photographs.len(),
             options.folds
         )));
@@ -173,7 +180,7 @@ fn fit_one(
     held_out: &[&Lesson],
     taxa: usize,
     options: &FitOptions,
-    progress: &dyn Fn(usize, f64),
+    progress: &dyn Fn(usize, f64) -> ControlFlow<()>,
 ) -> Result<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     set_nothing(network, train, taxa);
@@ -208,7 +215,9 @@ fn fit_one(
             let weights = store.variables().into_iter().map(|(name, value)| (name, value.detach().copy())).collect();
             best = Some((epoch, loss, weights));
         }
-        progress(epoch, loss);
+        if progress(epoch, loss).is_break() {
+            return Err(Error::Interrupted);
+        }
     }
     let Some((epoch, _, weights)) = best else {
         return Err(Error::Training("at least one epoch is needed".to_owned()));
@@ -366,7 +375,7 @@ mod tests {
             ..FitOptions::default()
         };
         let known = lessons(1, 160);
-        let fitted = fit(&known, TAXA, &options, &|_, _| ()).unwrap();
+        let fitted = fit(&known, TAXA, &options, &|_, _| ControlFlow::Continue(())).unwrap();
         let held_out = known.iter().zip(&fitted.held_out).filter(|(lesson, judged)| is_right(lesson, judged));
         assert!(held_out.count() >= 144);
 
@@ -382,8 +391,11 @@ mod tests {
     fn the_same_seed_gives_the_same_networks() {
         let _guard = random_numbers();
         let options = FitOptions { folds: 2, epochs: 2, batch: 8, units: 4, backbone: 8, ..FitOptions::default() };
-        let answers =
-            |seed: u64| fit(&lessons(1, 16), TAXA, &FitOptions { seed, ..options }, &|_, _| ()).unwrap().held_out;
+        let answers = |seed: u64| {
+            fit(&lessons(1, 16), TAXA, &FitOptions { seed, ..options }, &|_, _| ControlFlow::Continue(()))
+                .unwrap()
+                .held_out
+        };
         assert_eq!(answers(5), answers(5));
         assert_ne!(answers(5), answers(6));
     }
@@ -410,7 +422,7 @@ mod tests {
 
     #[test]
     fn too_little_to_learn_from_is_an_error() {
-        let error = fit(&[], TAXA, &FitOptions::default(), &|_, _| ()).unwrap_err().to_string();
+        let error = fit(&[], TAXA, &FitOptions::default(), &|_, _| ControlFlow::Continue(())).unwrap_err().to_string();
         assert!(error.contains("too few"), "{error}");
     }
 }

@@ -39,7 +39,7 @@ pub enum Split {
 pub struct Photograph {
     /// Path below the folder of photographs.
     pub file: PathBuf,
-    /// Digits of the file's sha256.
+    /// Digits of the file's sha256; the seed of its bursts.
     pub sha256: String,
     /// What it is used for.
     pub kind: Kind,
@@ -60,6 +60,23 @@ pub struct Photograph {
 }
 
 impl Photograph {
+    /// A picture that no list describes.
+    pub fn unlisted(file: PathBuf, sha256: String, kind: Kind, split: Split, lineage: &[String]) -> Self {
+        let nothing = String::new;
+        Self {
+            file,
+            sha256,
+            kind,
+            split,
+            lineage: lineage.join(";"),
+            licence: nothing(),
+            author: nothing(),
+            origin: nothing(),
+            package: nothing(),
+            member: nothing(),
+        }
+    }
+
     /// Names from class down.
     pub fn names(&self) -> Vec<String> {
         self.lineage.split(';').filter(|name| !name.is_empty()).map(str::to_owned).collect()

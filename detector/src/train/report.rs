@@ -16,9 +16,11 @@ pub(super) struct Judges {
 /// How many photographs and bursts a split has.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Counts {
-    /// Photographs with an animal.
+    /// Photographs with an animal that bursts were made of.
     pub photographs: usize,
-    /// Bursts made of them.
+    /// Bursts that a camera took.
+    pub recorded_bursts: usize,
+    /// Bursts in all.
     pub bursts: usize,
     /// Bursts in which the networks saw an animal at all; the others are left out.
     pub bursts_with_an_animal_seen: usize,

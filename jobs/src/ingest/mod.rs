@@ -118,7 +118,10 @@ struct Listed {
 }
 
 /// The objects of these keys; one that is gone is an error about this object.
-fn look_up(store: &Arc<dyn ObjectStore>, keys: Vec<String>) -> BoxStream<'static, platform::Result<ObjectMeta>> {
+pub(crate) fn look_up(
+    store: &Arc<dyn ObjectStore>,
+    keys: Vec<String>,
+) -> BoxStream<'static, platform::Result<ObjectMeta>> {
     let store = Arc::clone(store);
     let look = move |key: String| {
         let store = Arc::clone(&store);
@@ -165,7 +168,11 @@ async fn sift(
 }
 
 /// When and where each photograph was taken; one that cannot be read has no time here and fails later, in its shard.
-async fn read_times(store: &Arc<dyn ObjectStore>, media: &[ObjectMeta], context: &JobContext) -> Result<Vec<Taken>> {
+pub(crate) async fn read_times(
+    store: &Arc<dyn ObjectStore>,
+    media: &[ObjectMeta],
+    context: &JobContext,
+) -> Result<Vec<Taken>> {
     let total = media.len() as u64;
     let keys: Vec<String> = media.iter().map(|object| object.key.clone()).collect();
     let mut times = futures::stream::iter(keys.into_iter().map(|key| {

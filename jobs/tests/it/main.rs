@@ -4,6 +4,7 @@
 mod command;
 mod common;
 mod http;
+mod retrain;
 mod runs;
 mod server;
 mod sql;

@@ -3,6 +3,7 @@
 
 mod append;
 mod crash;
+mod evaluation;
 mod export;
 mod formats;
 mod kept;

@@ -12,7 +12,7 @@ use crate::export::mixed_lake;
 use crate::sample::{jaguar, many, open, repository};
 
 /// Runs `script` with the packages of scripts/requirements-test.txt and returns what it prints, as JSON.
-fn python(script: &str, argument: &str, input: &[u8]) -> Value {
+pub fn python(script: &str, argument: &str, input: &[u8]) -> Value {
     let interpreter = repository().join(".venv/bin/python");
     assert!(interpreter.exists(), "the test packages are missing: run `make test`, which installs them");
     let mut child = Command::new(interpreter)

@@ -8,7 +8,7 @@ use crate::sample::{jaguar, many, number, open};
 async fn a_lake_without_tables_answers_with_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let lake = open(folder.path()).await;
-    for table in ["media", "detections", "observations"] {
+    for table in ["media", "detections", "evaluation", "observations"] {
         assert_eq!(number(&lake, &format!("select count(*) from {table}")).await, 0);
     }
     assert_eq!(number(&lake, "select count(*) from detections where top5[1]['confidence'] > 0.5").await, 0);
@@ -82,7 +82,7 @@ async fn mistakes_are_answered_with_the_nearest_name() {
     assert!(column.starts_with("no column 'zzz'; there are: burst_id, camera, "), "{column}");
     assert_eq!(
         message(&lake, "select * from detection").await,
-        "no table 'detection'; did you mean 'detections'? there are: detections, media, observations"
+        "no table 'detection'; did you mean 'detections'? there are: detections, evaluation, media, observations"
     );
     let syntax = message(&lake, "selct 1").await;
     assert!(syntax.starts_with("the query cannot be parsed: "), "{syntax}");

@@ -20,8 +20,32 @@ use crate::{Error, Result};
 
 /// Endings of names that MLflow shows as text.
 const TEXT: &[&str] = &[
-    "txt", "log", "err", "cfg", "conf", "cnf", "cf", "ini", "properties", "prop", "hocon", "toml", "yaml", "yml", "xml",
-    "json", "js", "py", "py3", "csv", "tsv", "md", "rst", "MLmodel", "MLproject", "jsonnet",
+    "txt",
+    "log",
+    "err",
+    "cfg",
+    "conf",
+    "cnf",
+    "cf",
+    "ini",
+    "properties",
+    "prop",
+    "hocon",
+    "toml",
+    "yaml",
+    "yml",
+    "xml",
+    "json",
+    "js",
+    "py",
+    "py3",
+    "csv",
+    "tsv",
+    "md",
+    "rst",
+    "MLmodel",
+    "MLproject",
+    "jsonnet",
 ];
 
 /// Below `/api/2.0/mlflow-artifacts`.

@@ -32,7 +32,6 @@ use crate::store::Store;
 use crate::webhooks::Webhooks;
 
 pub(crate) use extract::{Json, Query};
-pub(crate) use problem::Answer;
 
 /// The version that `/version` gives: that of the MLflow whose API this is.
 pub const MLFLOW_VERSION: &str = "3.17.2";

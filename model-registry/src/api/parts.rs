@@ -108,13 +108,12 @@ pub(super) async fn write(
 
 async fn begin(app: &App, folder: &ArtifactPath, headers: &HeaderMap, body: Create) -> Result<Response> {
     let path = file(folder, body.path.as_deref())?;
-    let (upload_id, credentials) =
-        app.artifacts.begin_upload(&app.store, &path, body.num_parts.unwrap_or(1)).await?;
+    let (upload_id, credentials) = app.artifacts.begin_upload(&app.store, &path, body.num_parts.unwrap_or(1)).await?;
     let here = own_address(headers)?;
     let credentials = credentials.into_iter().map(|given| Given {
-        url: given.url.unwrap_or_else(|| {
-            format!("{here}/api/2.0/mlflow-artifacts/mpu/part/{upload_id}/{}", given.number)
-        }),
+        url: given
+            .url
+            .unwrap_or_else(|| format!("{here}/api/2.0/mlflow-artifacts/mpu/part/{upload_id}/{}", given.number)),
         part_number: given.number,
         headers: given.headers.into_iter().map(|(name, value)| (name, value.into())).collect(),
     });

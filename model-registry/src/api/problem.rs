@@ -7,9 +7,6 @@ use tracing::error;
 
 use crate::{Error, ErrorCode};
 
-/// What handlers give back: a JSON value, or an error that becomes an answer.
-pub(crate) type Answer = crate::Result<axum::Json<serde_json::Value>>;
-
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let code = self.code();

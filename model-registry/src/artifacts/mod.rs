@@ -16,7 +16,6 @@ use platform::object_store::{self, Child, Incoming, Location, ObjectBody, Object
 use crate::{Error, ErrorCode, Result};
 
 pub use path::ArtifactPath;
-pub(crate) use uploads::Credential;
 
 /// How long an address that was given away may be used.
 const LIFETIME: Duration = Duration::from_secs(15 * 60);
@@ -167,9 +166,10 @@ fn explain(error: platform::Error, path: &ArtifactPath) -> Error {
     match error {
         E::NotFound { .. } => Error::missing(format!("No such artifact: '{path}'")),
         E::InvalidKey { .. } => Error::invalid("Invalid path"),
-        E::BrokenOff { reason, .. } => {
-            Error::refused(ErrorCode::BadRequest, format!("the content of '{path}' broke off ({reason}); nothing was written"))
-        }
+        E::BrokenOff { reason, .. } => Error::refused(
+            ErrorCode::BadRequest,
+            format!("the content of '{path}' broke off ({reason}); nothing was written"),
+        ),
         E::UnknownPart { number, .. } => {
             Error::invalid(format!("part {number} of '{path}' is not there or has changed since; send it again"))
         }

@@ -134,8 +134,26 @@ mod tests {
             assert_eq!(ArtifactPath::parse(text).unwrap().as_str(), expected, "{text}");
         }
         for text in [
-            "..", "../x", "a/../b", "a/..", "/etc/passwd", "%2e%2e/x", "a/%2E%2e/b", "%252e%252e/x", "a%2f..%2fb",
-            "a\\b", "a%5cb", "C:/x", "c:\\x", "file:///etc", "file:x", "a\0b", "a%00b", "a#b", "a%23b", "%2fetc/passwd",
+            "..",
+            "../x",
+            "a/../b",
+            "a/..",
+            "/etc/passwd",
+            "%2e%2e/x",
+            "a/%2E%2e/b",
+            "%252e%252e/x",
+            "a%2f..%2fb",
+            "a\\b",
+            "a%5cb",
+            "C:/x",
+            "c:\\x",
+            "file:///etc",
+            "file:x",
+            "a\0b",
+            "a%00b",
+            "a#b",
+            "a%23b",
+            "%2fetc/passwd",
             "%ff/x",
         ] {
             let error = ArtifactPath::parse(text).unwrap_err();

@@ -39,7 +39,9 @@ impl Artifacts {
             return Err(Error::invalid("Invalid path"));
         }
         if !(1..=MAX_PARTS).contains(&parts) {
-            return Err(Error::invalid(format!("Invalid value {parts} for parameter 'num_parts': give 1 to {MAX_PARTS}")));
+            return Err(Error::invalid(format!(
+                "Invalid value {parts} for parameter 'num_parts': give 1 to {MAX_PARTS}"
+            )));
         }
         let failed = |error| explain(error, path);
         let store_id = self.store.begin_parts(path.as_str()).await.map_err(failed)?;
@@ -99,7 +101,8 @@ impl Artifacts {
             return Err(Error::invalid("give every part of the upload once, with its number and its ETag"));
         }
         if numbers.len() != upload.parts as usize {
-            let message = format!("{} of {} parts are given; give every part of the upload", numbers.len(), upload.parts);
+            let message =
+                format!("{} of {} parts are given; give every part of the upload", numbers.len(), upload.parts);
             return Err(Error::invalid(message));
         }
         let whole = self.store.complete_parts(path.as_str(), &upload.store_id, parts).await;

@@ -28,9 +28,7 @@ impl Credentials {
     pub fn from_environment() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         match (variable("MLFLOW_TRACKING_USERNAME"), variable("MLFLOW_TRACKING_TOKEN")) {
-            (Some(user), _) => {
-                Self::Basic { user, password: variable("MLFLOW_TRACKING_PASSWORD").unwrap_or_default() }
-            }
+            (Some(user), _) => Self::Basic { user, password: variable("MLFLOW_TRACKING_PASSWORD").unwrap_or_default() },
             (None, Some(token)) => Self::Token(token),
             (None, None) => Self::None,
         }

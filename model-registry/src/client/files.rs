@@ -241,9 +241,8 @@ impl Files {
             .iter()
             .map(|file| ArtifactPath::parse(&file.path).map(|path| folder.join(path.as_str())))
             .collect::<Result<_>>()?;
-        let fetched = stream::iter(files.iter().zip(&targets)).map(|(file, target)| async move {
-            self.download(&file.path, target, progress).await
-        });
+        let fetched = stream::iter(files.iter().zip(&targets))
+            .map(|(file, target)| async move { self.download(&file.path, target, progress).await });
         fetched.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         Ok(files)
     }
@@ -340,13 +339,14 @@ async fn fetch_file(
     let mut fetched = Fetched { file, tag: None, written: 0, size: None };
     let mut tried = 1;
     loop {
-        let reason = match fetch_more(transport, address, &mut fetched, progress).await.map_err(|failure| match failure {
-            Failure::Answer(error) => error,
-            Failure::File(source) => failed(source),
-        })? {
-            None => break,
-            Some(reason) => reason,
-        };
+        let reason =
+            match fetch_more(transport, address, &mut fetched, progress).await.map_err(|failure| match failure {
+                Failure::Answer(error) => error,
+                Failure::File(source) => failed(source),
+            })? {
+                None => break,
+                Some(reason) => reason,
+            };
         if tried >= TRIES {
             return Err(broke_off(transport, name, &reason));
         }

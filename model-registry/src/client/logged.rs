@@ -82,7 +82,8 @@ impl Client {
     /// # Errors
     /// The server does not answer or refuses.
     pub async fn logged_model(&self, model_id: &str) -> Result<Option<LoggedModel>> {
-        let answer: Result<ModelAnswer> = self.get(&format!("{MODELS}/{}", super::promote::segment(model_id)), &[]).await;
+        let answer: Result<ModelAnswer> =
+            self.get(&format!("{MODELS}/{}", super::promote::segment(model_id)), &[]).await;
         Ok(if_there(answer)?.map(|answer| answer.model.info))
     }
 
@@ -100,12 +101,7 @@ impl Client {
     ///
     /// # Errors
     /// The server does not answer or refuses.
-    pub async fn search_logged_models(
-        &self,
-        experiment_id: &str,
-        filter: &str,
-        most: u32,
-    ) -> Result<Vec<LoggedModel>> {
+    pub async fn search_logged_models(&self, experiment_id: &str, filter: &str, most: u32) -> Result<Vec<LoggedModel>> {
         let body = json!({
             "experiment_ids": [experiment_id],
             "filter": filter,

@@ -25,8 +25,7 @@ pub use credentials::Credentials;
 pub use files::{Files, Progress, RemoteFile, Step};
 pub use logged::LoggedModel;
 pub use registry::{NewVersion, Page};
-pub use resolve::Source;
-pub(crate) use resolve::quoted;
+pub use resolve::{Source, quoted};
 pub use tracking::{Experiment, Metric, Param, Run, RunInfo, RunStatus};
 
 use crate::serve::{self, Places};
@@ -101,7 +100,12 @@ impl Client {
         self.transport.json(Ask::post(path, body)).await
     }
 
-    async fn send<T: DeserializeOwned>(&self, method: axum::http::Method, path: &str, body: &impl Serialize) -> Result<T> {
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: axum::http::Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
         self.transport.json(Ask::post(path, body).with(method)).await
     }
 }

@@ -34,7 +34,9 @@ impl FromStr for Source {
         if let Some(rest) = text.strip_prefix("runs:") {
             let (run, path) = rest.trim_start_matches('/').split_once('/').ok_or_else(refused)?;
             let is_usable = !run.is_empty() && !path.is_empty();
-            return is_usable.then(|| Self::Run(run.to_owned(), path.trim_end_matches('/').to_owned())).ok_or_else(refused);
+            return is_usable
+                .then(|| Self::Run(run.to_owned(), path.trim_end_matches('/').to_owned()))
+                .ok_or_else(refused);
         }
         let (rest, is_uri) = match text.strip_prefix("models:") {
             Some(rest) => (rest.trim_start_matches('/'), true),
@@ -128,13 +130,14 @@ impl Client {
         let filter = format!("source_run_id = {} AND name = {}", quoted(run_id), quoted(path));
         let made = self.search_logged_models(&run.info.experiment_id, &filter, 1).await?;
         let found = made.into_iter().find(|model| model.name == path);
-        let found = found.ok_or_else(|| Error::missing(format!("run {run_id} has neither files nor a model at {path}")))?;
+        let found =
+            found.ok_or_else(|| Error::missing(format!("run {run_id} has neither files nor a model at {path}")))?;
         Ok((found.artifact_uri, Some(run.info.run_id)))
     }
 }
 
 /// A text in MLflow's filter language.
-pub(crate) fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     if text.contains('\'') { format!("\"{text}\"") } else { format!("'{text}'") }
 }
 
@@ -162,7 +165,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Source>().unwrap().to_string(), written, "{text}");
         }
-        for text in ["", "models:/", "owl/", "owl/x", "owl/0", "@x", "owl@", "runs:/abc", "runs:/", "s3://b/x", "a/b/1"] {
+        for text in ["", "models:/", "owl/", "owl/x", "owl/0", "@x", "owl@", "runs:/abc", "runs:/", "s3://b/x", "a/b/1"]
+        {
             assert!(text.parse::<Source>().is_err(), "{text}");
         }
     }

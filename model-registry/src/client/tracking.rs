@@ -190,13 +190,8 @@ impl Client {
     /// # Errors
     /// The server does not answer or refuses.
     pub async fn create_run(&self, experiment_id: &str, name: &str, tags: &[Tag]) -> Result<Run> {
-        let body = NewRun {
-            experiment_id,
-            run_name: name,
-            user_id: "safari",
-            start_time: crate::clock::now_millis(),
-            tags,
-        };
+        let body =
+            NewRun { experiment_id, run_name: name, user_id: "safari", start_time: crate::clock::now_millis(), tags };
         self.post::<RunAnswer>("/api/2.0/mlflow/runs/create", &body).await.map(|answer| answer.run)
     }
 

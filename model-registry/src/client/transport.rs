@@ -264,10 +264,12 @@ impl Transport {
         body: Sending,
     ) -> std::result::Result<Answer, (Trouble, Error)> {
         let mut url = base.clone();
-        let (path, query) = ask.path.split_once('?').map_or((ask.path.as_str(), None), |(path, query)| (path, Some(query)));
+        let (path, query) =
+            ask.path.split_once('?').map_or((ask.path.as_str(), None), |(path, query)| (path, Some(query)));
         url.set_path(&format!("{}{path}", base.path().trim_end_matches('/')));
         url.set_query(query);
-        let mut request = client.request(ask.method.clone(), url).headers(self.headers.clone()).headers(ask.headers.clone());
+        let mut request =
+            client.request(ask.method.clone(), url).headers(self.headers.clone()).headers(ask.headers.clone());
         request = match body {
             Sending::Whole(bytes) if bytes.is_empty() => request,
             Sending::Whole(bytes) => request.body(bytes),

@@ -1,8 +1,11 @@
 //! Where a model comes from.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::registered::Tag;
+use crate::{Error, Result};
 
 /// The file in a model folder.
 pub const LINEAGE_FILE: &str = "lineage.json";
@@ -16,7 +19,13 @@ pub struct Lineage {
     /// The run of the DAG that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dag_run: Option<String>,
-    /// The table that it was trained on, as a URL.
+    /// Where the media or rows are that it was trained on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_data: Option<String>,
+    /// One sha256 over names, contents and labels of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_digest: Option<String>,
+    /// The table that it was trained on, or that its labels came from, as a URL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training_table: Option<String>,
     /// That table's version then.
@@ -36,13 +45,15 @@ impl Lineage {
         *self == Self::default()
     }
 
-    /// As tags of a version: `safari.dag`, `safari.dag_run`, `safari.training_table`, `safari.training_table_version`,
-    /// `safari.code_commit`, `safari.base_model`.
+    /// As tags of a version: `safari.dag`, `safari.dag_run`, `safari.training_data`, `safari.training_digest`,
+    /// `safari.training_table`, `safari.training_table_version`, `safari.code_commit`, `safari.base_model`.
     pub fn tags(&self) -> Vec<Tag> {
         let version = self.training_table_version.map(|version| version.to_string());
         let known = [
             ("safari.dag", &self.dag),
             ("safari.dag_run", &self.dag_run),
+            ("safari.training_data", &self.training_data),
+            ("safari.training_digest", &self.training_digest),
             ("safari.training_table", &self.training_table),
             ("safari.training_table_version", &version),
             ("safari.code_commit", &self.code_commit),
@@ -54,12 +65,37 @@ impl Lineage {
         known.into_iter().filter_map(tag).collect()
     }
 
+    /// Reads the lineage of a model folder; nothing is known of one without the file.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn of_folder(folder: &Path) -> Result<Self> {
+        let path = folder.join(LINEAGE_FILE);
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|error| Error::Model {
+                folder: folder.display().to_string(),
+                reason: format!("{LINEAGE_FILE} cannot be read: {error}"),
+            }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(source) => Err(Error::Io { doing: "read", path: path.display().to_string(), source }),
+        }
+    }
+
+    /// The text of the file in a model folder.
+    pub fn to_text(&self) -> Vec<u8> {
+        let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
+        text.push(b'\n');
+        text
+    }
+
     /// Reads the tags of a version.
     pub fn of_tags(tags: &[Tag]) -> Self {
         let value = |key: &str| tags.iter().find(|tag| tag.key == key).map(|tag| tag.value.clone());
         Self {
             dag: value("safari.dag"),
             dag_run: value("safari.dag_run"),
+            training_data: value("safari.training_data"),
+            training_digest: value("safari.training_digest"),
             training_table: value("safari.training_table"),
             training_table_version: value("safari.training_table_version").and_then(|version| version.parse().ok()),
             code_commit: value("safari.code_commit"),
@@ -77,6 +113,8 @@ mod tests {
         let lineage = Lineage {
             dag: Some("retrain".to_owned()),
             dag_run: Some("019a".to_owned()),
+            training_data: Some("s3://labelled".to_owned()),
+            training_digest: Some("0a1b".to_owned()),
             training_table: Some("s3://lake/labels".to_owned()),
             training_table_version: Some(7),
             code_commit: Some("0c0ffee".to_owned()),

@@ -70,7 +70,10 @@ impl Manifest {
     pub fn parse(text: &[u8]) -> std::result::Result<Self, String> {
         let read: Self =
             serde_json::from_slice(text).map_err(|error| format!("{MANIFEST_FILE} cannot be read: {error}"))?;
-        match read.files.keys().find(|path| ArtifactPath::parse(path).map(|safe| safe.as_str() != **path).unwrap_or(true))
+        match read
+            .files
+            .keys()
+            .find(|path| ArtifactPath::parse(path).map(|safe| safe.as_str() != **path).unwrap_or(true))
         {
             Some(path) => Err(format!("{MANIFEST_FILE} names `{path}`, which is no file of a model")),
             None => Ok(read),
@@ -149,7 +152,8 @@ pub(crate) fn file_paths(folder: &Path) -> Result<Vec<String>> {
         for entry in fs::read_dir(&path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let usable = name.to_str().filter(|name| ArtifactPath::parse(name).is_ok_and(|path| path.as_str() == *name));
+            let usable =
+                name.to_str().filter(|name| ArtifactPath::parse(name).is_ok_and(|path| path.as_str() == *name));
             let Some(name) = usable else {
                 let reason = format!("`{}` is no usable name of a file; rename it", entry.path().display());
                 return Err(Error::Model { folder: folder.display().to_string(), reason });

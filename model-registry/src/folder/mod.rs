@@ -14,8 +14,9 @@ use serde_json::Value;
 use crate::{Error, Result};
 
 pub use lineage::{LINEAGE_FILE, Lineage};
+pub(crate) use manifest::file_paths;
 pub use manifest::{FileEntry, MANIFEST_FILE, Manifest};
-pub use stage::{Staged, StageOptions};
+pub use stage::{StageOptions, Staged};
 
 /// The description that MLflow reads.
 pub const MLMODEL_FILE: &str = "MLmodel";

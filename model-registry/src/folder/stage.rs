@@ -60,7 +60,7 @@ impl Staged {
         };
         let lineage = merged(&options.lineage, folder.path())?;
         if !lineage.is_empty() {
-            put(LINEAGE_FILE, &pretty(&lineage))?;
+            put(LINEAGE_FILE, &lineage.to_text())?;
         }
         if !folder.path().join(CARD_FILE).is_file() {
             put(CARD_FILE, card(&options.name, folder, &lineage).as_bytes())?;
@@ -84,19 +84,13 @@ impl Staged {
 
 /// What is given counts more than what the folder says.
 fn merged(given: &Lineage, folder: &Path) -> Result<Lineage> {
-    let path = folder.join(LINEAGE_FILE);
-    let known = match fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|error| Error::Model {
-            folder: folder.display().to_string(),
-            reason: format!("{LINEAGE_FILE} cannot be read: {error}"),
-        })?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Lineage::default(),
-        Err(source) => return Err(io("read", &path, source)),
-    };
+    let known = Lineage::of_folder(folder)?;
     let given = given.clone();
     Ok(Lineage {
         dag: given.dag.or(known.dag),
         dag_run: given.dag_run.or(known.dag_run),
+        training_data: given.training_data.or(known.training_data),
+        training_digest: given.training_digest.or(known.training_digest),
         training_table: given.training_table.or(known.training_table),
         training_table_version: given.training_table_version.or(known.training_table_version),
         code_commit: given.code_commit.or(known.code_commit),
@@ -137,12 +131,6 @@ fn card(name: &str, folder: &ModelFolder, lineage: &Lineage) -> String {
         }
     }
     text.push_str("\nNobody has written a card for this model: this one was made when it was registered.\n");
-    text
-}
-
-fn pretty(lineage: &Lineage) -> Vec<u8> {
-    let mut text = serde_json::to_vec_pretty(lineage).unwrap_or_default();
-    text.push(b'\n');
     text
 }
 

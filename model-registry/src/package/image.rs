@@ -125,10 +125,8 @@ fn config(options: &PackageOptions, layers: &[Layer], measured: &[Measured]) -> 
 
 fn manifest(options: &PackageOptions, config: &[u8], measured: &[Measured]) -> Value {
     let kind = if options.gzip { format!("{LAYER_TYPE}+gzip") } else { LAYER_TYPE.to_owned() };
-    let layers: Vec<Value> = measured
-        .iter()
-        .map(|layer| json!({ "mediaType": kind, "digest": layer.digest, "size": layer.size }))
-        .collect();
+    let layers: Vec<Value> =
+        measured.iter().map(|layer| json!({ "mediaType": kind, "digest": layer.digest, "size": layer.size })).collect();
     json!({
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
@@ -215,7 +213,11 @@ impl Archive<'_> {
         self.header(&path_of(&measured.digest), EntryType::Regular, 0o644, measured.size)?;
         let offset = self.at;
         let mut hashing = Hashing::new(&mut self.out);
-        if gzip { layer.write_gzip(&mut hashing)? } else { layer.write(&mut hashing)? }
+        if gzip {
+            layer.write_gzip(&mut hashing)?
+        } else {
+            layer.write(&mut hashing)?
+        }
         let (digest, size) = hashing.end();
         if digest != measured.digest || size != measured.size {
             let source = io::Error::other(format!("a file of its {} has changed meanwhile; try again", layer.title));

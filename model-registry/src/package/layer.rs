@@ -189,7 +189,11 @@ mod tests {
         let bytes = |folder: &Path, gzip: bool| {
             let mut bytes = Vec::new();
             let layer = of_model(folder).unwrap();
-            if gzip { layer.write_gzip(&mut bytes).unwrap() } else { layer.write(&mut bytes).unwrap() }
+            if gzip {
+                layer.write_gzip(&mut bytes).unwrap()
+            } else {
+                layer.write(&mut bytes).unwrap()
+            }
             bytes
         };
         assert_eq!(bytes(one.path(), false), bytes(two.path(), false));

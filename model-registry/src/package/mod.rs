@@ -66,7 +66,8 @@ pub fn build(options: &PackageOptions, target: &Path) -> Result<Image> {
     ModelFolder::open(&options.model)?;
     verify(&options.model)?;
     let libraries = libraries::needed(&options.program, &options.libraries)?;
-    let layers = [layer::of_libraries(&libraries), layer::of_program(&options.program), layer::of_model(&options.model)?];
+    let layers =
+        [layer::of_libraries(&libraries), layer::of_program(&options.program), layer::of_model(&options.model)?];
     image::write(options, &layers, target)
 }
 

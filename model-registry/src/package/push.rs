@@ -141,10 +141,10 @@ impl<'a> Pusher<'a> {
         let mut file = tokio::fs::File::open(&image.path).await.map_err(failed("read", &image.path))?;
         file.seek(SeekFrom::Start(blob.offset)).await.map_err(failed("read", &image.path))?;
         let progress = progress.clone();
-        let bytes = futures::TryStreamExt::inspect_ok(
-            ReaderStream::with_capacity(file.take(blob.size), PIECE),
-            move |piece| progress.tell(Step::Bytes(piece.len() as u64)),
-        );
+        let bytes =
+            futures::TryStreamExt::inspect_ok(ReaderStream::with_capacity(file.take(blob.size), PIECE), move |piece| {
+                progress.tell(Step::Bytes(piece.len() as u64))
+            });
         let request = self
             .client
             .put(place)
@@ -171,8 +171,7 @@ impl<'a> Pusher<'a> {
 
     /// Asks, and once more with what the registry wants to know.
     async fn ask(&mut self, request: impl Fn(&Self) -> reqwest::RequestBuilder) -> Result<reqwest::Response> {
-        let answer =
-            self.authorized(request(self)).send().await.map_err(|error| self.unreachable(&error))?;
+        let answer = self.authorized(request(self)).send().await.map_err(|error| self.unreachable(&error))?;
         if answer.status() != StatusCode::UNAUTHORIZED || self.authorization.is_some() {
             return Ok(answer);
         }
@@ -285,7 +284,9 @@ mod tests {
             let target: Target = text.parse().unwrap();
             assert_eq!((target.scheme.as_str(), target.to_string().as_str()), (scheme, shown));
         }
-        for text in ["wildlife", "host/", "host/A:b", "host/a:", "user:pass@host/a", "ftp://host/a", "host/a//b", "host/a:b c"] {
+        for text in
+            ["wildlife", "host/", "host/A:b", "host/a:", "user:pass@host/a", "ftp://host/a", "host/a//b", "host/a:b c"]
+        {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

@@ -207,6 +207,17 @@ impl Store {
         write.commit().await
     }
 
+    /// How many uploads were begun before `until` and not completed.
+    pub(crate) async fn unfinished_uploads(&self, until: i64) -> Result<u64> {
+        let count: i64 =
+            sqlx::query_scalar("SELECT CAST(count(*) AS BIGINT) FROM upload WHERE created_at < $1 AND done_at IS NULL")
+                .bind(until)
+                .fetch_one(self.pool())
+                .await
+                .map_err(Error::database("counting uploads"))?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
     /// The folder of a URI in this server's store of artifacts; never the whole store.
     pub(crate) fn folder_of(&self, uri: &str) -> Option<String> {
         let path = uri.strip_prefix(self.artifact_root())?.trim_matches('/');

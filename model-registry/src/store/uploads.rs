@@ -68,11 +68,12 @@ impl Store {
 
     /// Uploads, complete or not, that were begun before a moment (milliseconds since 1970).
     pub(crate) async fn uploads_before(&self, before: i64) -> Result<Vec<Upload>> {
-        let rows = sqlx::query("SELECT id, path, parts, store_id FROM upload WHERE created_at < $1 ORDER BY created_at")
-            .bind(before)
-            .fetch_all(self.pool())
-            .await
-            .map_err(Error::database("looking for old uploads"))?;
+        let rows =
+            sqlx::query("SELECT id, path, parts, store_id FROM upload WHERE created_at < $1 ORDER BY created_at")
+                .bind(before)
+                .fetch_all(self.pool())
+                .await
+                .map_err(Error::database("looking for old uploads"))?;
         rows.iter().map(read).collect()
     }
 

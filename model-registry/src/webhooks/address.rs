@@ -103,7 +103,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     // Only this part of all addresses is given out.
     let [first, second, ..] = address.segments();
     let global = first & 0xe000 == 0x2000;
-    let special = (first == 0x2001 && second < 0x200) || (first == 0x2001 && second == 0xdb8) || first == 0x3fff;
+    let special = (first == 0x2001 && (second < 0x200 || second == 0xdb8)) || first == 0x3fff;
     global && !special
 }
 

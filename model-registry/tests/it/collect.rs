@@ -183,6 +183,20 @@ async fn a_deleted_version_of_a_live_run_takes_no_files_with_it() {
 }
 
 #[tokio::test]
+async fn an_upload_that_nobody_completes_goes() {
+    let world = World::new().await;
+    let begin = "/api/2.0/mlflow-artifacts/mpu/create/0/run/artifacts/model";
+    let begun = world.registry.ask_as(&[], "POST", begin, json!({"path": "weights", "num_parts": 2})).await;
+    assert_eq!(begun.status, 200, "{}", begun.body);
+    assert_eq!(world.collect(false).await.uploads, 0, "it may still be under way");
+    world.registry.change("UPDATE upload SET created_at = created_at - 7200000").await;
+    for (dry_run, left) in [(true, 1), (false, 0)] {
+        assert_eq!(world.collect(dry_run).await.uploads, 1);
+        assert_eq!(world.registry.sql("SELECT count(*) FROM upload").await, left);
+    }
+}
+
+#[tokio::test]
 async fn a_restored_run_stays() {
     let world = World::new().await;
     let (run, uri) = world.run("0").await;

@@ -59,7 +59,11 @@ impl Registry {
 
     /// Asks as somebody.
     pub async fn ask_as(&self, who: &[(&str, &str)], method: &str, path: &str, body: Value) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .header("host", "registry");
         for (name, value) in who {
             request = request.header(*name, *value);
         }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod aliases;
+mod artifacts;
+mod client;
 mod collect;
 mod common;
 mod experiments;

@@ -3,6 +3,10 @@
 
 #[path = "../it/aliases.rs"]
 mod aliases;
+#[path = "../it/artifacts.rs"]
+mod artifacts;
+#[path = "../it/client.rs"]
+mod client;
 #[path = "../it/collect.rs"]
 mod collect;
 #[path = "../it/common.rs"]

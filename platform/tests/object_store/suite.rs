@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use platform::Error;
-use platform::object_store::ObjectStore;
+use platform::object_store::{Child, Incoming, ObjectStore, Part};
 
 pub type Store = Arc<dyn ObjectStore>;
 
@@ -28,6 +28,10 @@ pub async fn all(order: Order, new_store: impl AsyncFn(&str) -> Store) {
     of_many_conditional_writers_one_wins(new_store("race").await).await;
     large_files_go_up_and_down(new_store("large").await).await;
     readers_see_whole_objects(new_store("atomic").await).await;
+    streams_go_up_and_down(new_store("streams").await).await;
+    streams_that_break_off_write_nothing(new_store("broken").await).await;
+    parts_become_an_object(new_store("parts").await).await;
+    folders_have_children_and_go(new_store("children").await).await;
 }
 
 pub async fn keys(store: &Store, prefix: &str) -> Vec<String> {
@@ -188,4 +192,122 @@ async fn readers_see_whole_objects(store: Store) {
         assert!(store.list("").all(|object| async move { object.unwrap().key == "x" }).await);
     });
     futures::future::join(writes, reads).await;
+}
+
+/// Bytes in pieces of an odd size.
+fn pieces(content: &Bytes) -> Incoming {
+    let pieces: Vec<_> = (0..content.len())
+        .step_by(123_457)
+        .map(|at| Ok(content.slice(at..(at + 123_457).min(content.len()))))
+        .collect();
+    stream::iter(pieces).boxed()
+}
+
+fn content(size: u32) -> Bytes {
+    (0..size).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>().into()
+}
+
+async fn read(store: &Store, key: &str, range: Option<std::ops::Range<u64>>) -> Bytes {
+    let body = store.get_stream(key, range).await.unwrap();
+    assert_eq!(body.meta, store.head(key).await.unwrap());
+    let pieces: Vec<Bytes> = body.bytes.try_collect().await.unwrap();
+    pieces.concat().into()
+}
+
+/// 40 MiB are three parts on S3.
+async fn streams_go_up_and_down(store: Store) {
+    for size in [0, 1, 300_000, 16 * 1024 * 1024, 40 * 1024 * 1024 + 7] {
+        let content = content(size);
+        for announced in [None, Some(u64::from(size))] {
+            assert_eq!(store.put_stream("a/b", pieces(&content), announced).await.unwrap(), u64::from(size));
+            assert!(read(&store, "a/b", None).await == content, "{size}");
+        }
+        let (size, end) = (u64::from(size), size as usize);
+        for (start, stop) in [(0, 1), (size / 3, size / 3 * 2), (size.saturating_sub(5), size + 9), (size, size + 1), (3, 3)]
+        {
+            let wanted = content.slice((start as usize).min(end)..(stop as usize).clamp((start as usize).min(end), end));
+            assert!(read(&store, "a/b", Some(start..stop)).await == wanted, "{start}..{stop} of {size}");
+        }
+    }
+    let missing = store.get_stream("a/c", None).await.err().unwrap();
+    assert!(matches!(missing, Error::NotFound { .. }), "{missing:?}");
+    assert_eq!(keys(&store, "").await, ["a/b"]);
+}
+
+async fn streams_that_break_off_write_nothing(store: Store) {
+    store.put("x", Bytes::from_static(b"before")).await.unwrap();
+    for size in [10, 20 * 1024 * 1024] {
+        let content = content(size);
+        let broken = pieces(&content).chain(stream::iter([Err(std::io::Error::other("the line is dead"))])).boxed();
+        let error = store.put_stream("x", broken, None).await.unwrap_err();
+        assert!(matches!(&error, Error::BrokenOff { reason, .. } if reason == "the line is dead"), "{error:?}");
+        for announced in [u64::from(size) + 1, u64::from(size) - 1] {
+            let error = store.put_stream("x", pieces(&content), Some(announced)).await.unwrap_err();
+            assert!(matches!(error, Error::BrokenOff { .. }), "{error:?}");
+        }
+    }
+    assert_eq!(store.get("x").await.unwrap(), "before");
+    let now = chrono::Utc::now();
+    assert_eq!(store.remove_unfinished(now + chrono::TimeDelta::hours(1)).await.unwrap(), 0, "nothing is left behind");
+}
+
+async fn parts_become_an_object(store: Store) {
+    let content = content(12 * 1024 * 1024);
+    let middle = 6 * 1024 * 1024;
+    let halves = [content.slice(..middle), content.slice(middle..)];
+    let upload = store.begin_parts("big/object").await.unwrap();
+    let mut parts: Vec<Part> = Vec::new();
+    for number in [2, 1] {
+        let other = Bytes::from(vec![0; middle]);
+        store.put_part("big/object", &upload, number, pieces(&other), None).await.unwrap();
+        let half = &halves[number as usize - 1];
+        let part = store.put_part("big/object", &upload, number, pieces(half), Some(half.len() as u64)).await.unwrap();
+        assert_eq!(part.number, number);
+        parts.push(part);
+    }
+    assert!(keys(&store, "").await.is_empty(), "nothing appears before its time");
+    let mut wrong = parts.clone();
+    wrong[0].tag = "\"00000000000000000000000000000000\"".to_owned();
+    let error = store.complete_parts("big/object", &upload, &wrong).await.unwrap_err();
+    assert!(matches!(error, Error::UnknownPart { .. }), "{error:?}");
+    store.complete_parts("big/object", &upload, &parts).await.unwrap();
+    assert!(store.get("big/object").await.unwrap() == content);
+
+    let given_up = store.begin_parts("big/other").await.unwrap();
+    let sent = store.put_part("big/other", &given_up, 1, pieces(&content), None).await.unwrap();
+    store.abort_parts("big/other", &given_up).await.unwrap();
+    store.abort_parts("big/other", &given_up).await.unwrap();
+    let error = store.complete_parts("big/other", &given_up, &[sent]).await.unwrap_err();
+    assert!(matches!(error, Error::NotFound { .. }), "{error:?}");
+
+    store.begin_parts("big/forgotten").await.unwrap();
+    let now = chrono::Utc::now();
+    let hour = chrono::TimeDelta::hours(1);
+    assert_eq!(store.remove_unfinished(now - hour).await.unwrap(), 0, "it is young");
+    assert_eq!(store.remove_unfinished(now + hour).await.unwrap(), 1);
+    assert_eq!(store.remove_unfinished(now + hour).await.unwrap(), 0);
+    assert_eq!(keys(&store, "").await, ["big/object"]);
+}
+
+async fn folders_have_children_and_go(store: Store) {
+    for key in ["a/1", "a/b/2", "a/b/c/3", "ab/4", "5"] {
+        store.put(key, Bytes::from_static(b"xy")).await.unwrap();
+    }
+    let children = async |folder: &str| -> Vec<String> {
+        let found = store.children(folder).await.unwrap();
+        let shown = found.iter().map(|child| match child {
+            Child::Folder(key) => format!("{key}/"),
+            Child::Object(meta) => format!("{} {}", meta.key, meta.size),
+        });
+        shown.collect()
+    };
+    assert_eq!(children("").await, ["5 2", "a/", "ab/"]);
+    assert_eq!(children("a").await, ["a/1 2", "a/b/"]);
+    assert_eq!(children("a/").await, ["a/1 2", "a/b/"]);
+    assert!(children("a/1").await.is_empty() && children("none").await.is_empty());
+    store.delete_folder("a").await.unwrap();
+    store.delete_folder("a").await.unwrap();
+    assert_eq!(keys(&store, "").await, ["5", "ab/4"]);
+    let refused = store.delete_folder("../x").await.unwrap_err();
+    assert!(matches!(refused, Error::InvalidKey { .. }), "{refused:?}");
 }

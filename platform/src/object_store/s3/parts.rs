@@ -60,9 +60,8 @@ pub(super) async fn write(
 pub(super) async fn complete(store: &S3Store, key: &str, upload: &str, parts: &[Part]) -> Result<()> {
     let mut parts = parts.to_vec();
     parts.sort_by_key(|part| part.number);
-    let given = parts.iter().map(|part| {
-        CompletedPart::builder().part_number(part.number as i32).e_tag(&part.tag).build()
-    });
+    let given =
+        parts.iter().map(|part| CompletedPart::builder().part_number(part.number as i32).e_tag(&part.tag).build());
     let whole = CompletedMultipartUpload::builder().set_parts(Some(given.collect())).build();
     let request = store.plain.complete_multipart_upload().bucket(&store.bucket).key(store.full_key(key)?);
     match request.upload_id(upload).multipart_upload(whole).send().await {

@@ -37,9 +37,8 @@ pub(super) async fn read(store: &S3Store, key: &str, range: Option<Range<u64>>) 
         body: output.body,
         attempt: 1,
     };
-    let bytes = stream::try_unfold(reader, |mut reader| async move {
-        Ok(reader.next().await?.map(|piece| (piece, reader)))
-    });
+    let bytes =
+        stream::try_unfold(reader, |mut reader| async move { Ok(reader.next().await?.map(|piece| (piece, reader))) });
     Ok(ObjectBody { meta, bytes: bytes.boxed() })
 }
 
