@@ -76,10 +76,13 @@ pub(super) async fn reopen(
     }
     forget_items(connection, plan, &chosen.whole).await?;
     reset(connection, plan, &chosen, *now).await?;
+    // A run that was cancelled before it began goes on as well: any of its tasks may be the first, not only those that
+    // need no other.
     sqlx::query(
         "UPDATE run SET state = 'queued', stop_at = NULL, stop_error = NULL, error = NULL, finished_at = NULL,
-                timeout_at = NULL, failures = 0, logs_removed = 0 WHERE id = $1",
+                timeout_at = NULL, failures = 0, logs_removed = 0, started_at = COALESCE(started_at, $1) WHERE id = $2",
     )
+    .bind(now.millis())
     .bind(plan.run.to_string())
     .execute(&mut *connection)
     .await

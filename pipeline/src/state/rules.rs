@@ -122,7 +122,9 @@ pub(super) fn verdict_on_items(spoiled: &[Spoiled]) -> (TaskState, Option<String
 /// (`trigger: all_done`) fails the run only if one of the last tasks failed too.
 pub(super) fn verdict_on_run(dag: &Dag, spoiled: &[Spoiled], failures: i64) -> (RunState, Option<String>) {
     let is_last = |place: usize| dag.tasks().get(place).is_none_or(|task| task.downstream.is_empty());
-    match spoiled.iter().find(|task| task.state == TaskState::Failed) {
+    // Without a failed one there is a cancelled one before it: the run goes on without that.
+    let first = spoiled.iter().find(|task| task.state == TaskState::Failed).or(spoiled.first());
+    match first {
         Some(first) if spoiled.iter().any(|task| is_last(task.place)) => {
             let task = dag.tasks().get(first.place).map_or("", |task| task.id.as_str());
             (RunState::Failed, Some(format!("task `{task}`: {}", first.error.clone().unwrap_or_default())))
@@ -155,6 +157,8 @@ mod tests {
         assert_eq!(verdict_on_run(&dag, &[], 2), (RunState::SucceededWithFailures, None));
         assert_eq!(verdict_on_run(&dag, &[a.clone()], 0), (RunState::SucceededWithFailures, None), "b handled it");
         assert_eq!(verdict_on_run(&dag, &[a, b], 0), (RunState::Failed, Some("task `a`: e0".to_owned())));
+        let not_tried = spoiled(1, TaskState::UpstreamFailed);
+        assert_eq!(verdict_on_run(&dag, &[not_tried], 0), (RunState::Failed, Some("task `b`: e1".to_owned())));
     }
 
     #[test]

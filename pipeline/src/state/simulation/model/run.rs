@@ -116,6 +116,7 @@ impl<'a> Transaction<'a> {
         facts.state = RunState::Queued;
         (facts.stopped, facts.timeout_at, facts.error, facts.finished_at) = (None, None, None, None);
         facts.failures = 0;
+        facts.started_at.get_or_insert(now);
         self.tell(RunState::Queued);
         true
     }
