@@ -7,7 +7,7 @@ HOME_DIR ?= safari-home
 # Section and options of the benchmarks, such as BENCH="job --images 600"; docs/benchmarks.md says more.
 BENCH ?= all
 
-.PHONY: demo setup test bench check fmt
+.PHONY: demo setup test test-long bench check fmt
 
 setup:
 	@scripts/setup
@@ -20,6 +20,11 @@ demo: setup
 test:
 	@scripts/setup --test
 	cargo test --workspace --no-fail-fast
+
+# Nightly: all requests of the differ, thousands of filters, and the client's checks against MLflow's own server too.
+test-long:
+	@scripts/setup --test
+	SAFARI_LONG_TESTS=1 cargo test --workspace --test mlflow
 
 # Without the Python peer, whose set-up may fail, the rest is measured all the same.
 bench:

@@ -14,6 +14,7 @@ mod orchestrator;
 mod peer;
 mod photographs;
 mod process;
+mod registry;
 mod results;
 mod table;
 mod turns;
@@ -68,6 +69,8 @@ enum Section {
     Orchestrator,
     /// The same DAGs on a PostgreSQL server
     Postgres,
+    /// The model registry beside MLflow's own server
+    Registry,
     /// Write the measured tables into docs/benchmarks.md
     Table,
     /// The bare loop, as a process of its own
@@ -103,10 +106,12 @@ fn execute(args: Args) -> Result<()> {
             measure(&place, "job", job::run)?;
             measure(&place, "memory", memory::run)?;
             measure(&place, "orchestrator", orchestrator::run)?;
-            measure(&place, "postgres", orchestrator::run_on_postgres)
+            measure(&place, "postgres", orchestrator::run_on_postgres)?;
+            measure(&place, "registry", registry::run)
         }
         Section::Orchestrator => measure(&place, "orchestrator", orchestrator::run),
         Section::Postgres => measure(&place, "postgres", orchestrator::run_on_postgres),
+        Section::Registry => measure(&place, "registry", registry::run),
         Section::Job => measure(&place, "job", job::run),
         Section::Memory => measure(&place, "memory", memory::run),
         Section::First => measure(&place, "first", first::run),

@@ -135,8 +135,13 @@ pub(crate) fn median(numbers: &[f64]) -> f64 {
 
 /// The smallest number that at least 95 % of the numbers do not exceed.
 pub(crate) fn percentile_95(numbers: &[f64]) -> f64 {
+    percentile(numbers, 0.95)
+}
+
+/// The smallest number that at least `part` of the numbers, between 0 and 1, do not exceed.
+pub(crate) fn percentile(numbers: &[f64], part: f64) -> f64 {
     let sorted = sorted(numbers);
-    let rank = (sorted.len() as f64 * 0.95).ceil() as usize;
+    let rank = (sorted.len() as f64 * part).ceil() as usize;
     sorted.get(rank.max(1) - 1).copied().unwrap_or(f64::NAN)
 }
 

@@ -76,6 +76,15 @@ impl Workplace {
         command
     }
 
+    /// `safari registry` on a SQLite file and a folder of artifacts.
+    pub(crate) fn registry(&self, home: &Path, port: u16, database: &Path, artifacts: &Path) -> Command {
+        let mut command = self.safari();
+        command.arg("--home").arg(home).args(["registry", "--listen", &format!("127.0.0.1:{port}")]);
+        command.arg("--database").arg(format!("sqlite://{}", database.display()));
+        command.arg("--artifacts").arg(artifacts);
+        command
+    }
+
     /// The bare loop over `source`.
     pub(crate) fn bare_loop(&self, source: &Path) -> Command {
         let mut command = Command::new(&self.bench);

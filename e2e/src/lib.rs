@@ -3,6 +3,7 @@
 //! A missing part is an error that says how to install it, never a test that passes without looking.
 
 pub mod error;
+pub mod mlflow;
 pub mod nats;
 mod ports;
 pub mod postgres;
@@ -11,3 +12,4 @@ pub mod seaweedfs;
 pub mod shaky_http;
 
 pub use error::{Error, Result};
+pub use ports::free_port;

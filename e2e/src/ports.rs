@@ -13,3 +13,11 @@ pub(crate) fn free_ports(count: usize) -> Result<Vec<u16>> {
         .map_err(io("find free ports"))?;
     listeners.iter().map(|listener| Ok(listener.local_addr().map_err(io("find free ports"))?.port())).collect()
 }
+
+/// A port that is free now.
+///
+/// # Errors
+/// [`crate::Error::Io`] when there is none.
+pub fn free_port() -> Result<u16> {
+    Ok(free_ports(1)?.into_iter().next().unwrap_or_default())
+}

@@ -37,7 +37,7 @@ pub(crate) async fn fetch(services: &Services, reference: Option<&str>) -> Resul
         return Ok(FetchedModel::local(detector::model::locate(configured.as_deref())?));
     };
     if is_of_registry(reference) {
-        return of_registry(services, &reference.parse()?).await;
+        return of_registry(services, &reference.parse::<Source>()?).await;
     }
     let location = Location::parse(reference)?;
     if let Location::Local(folder) = &location {
@@ -53,7 +53,7 @@ pub(crate) async fn fetch(services: &Services, reference: Option<&str>) -> Resul
 pub(crate) async fn fetch_if_there(services: &Services, reference: &str) -> Result<Option<FetchedModel>> {
     if is_of_registry(reference) {
         let client = services.registry().await?;
-        let found = match reference.parse()? {
+        let found = match reference.parse::<Source>()? {
             Source::Alias(name, alias) => client.version_by_alias(&name, &alias).await?.is_some(),
             Source::Version(name, version) => client.version(&name, version).await?.is_some(),
             Source::Latest(_) | Source::Logged(_) | Source::Run(..) => true,

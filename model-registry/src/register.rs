@@ -176,13 +176,15 @@ async fn place(client: &Client, registration: &Registration, key: &str, digest: 
     };
     let experiment = client.ensure_experiment(experiment).await?;
     let filter = format!("tags.`{IDEMPOTENCY_TAG}` = {} AND tags.`{DIGEST_TAG}` = {}", quoted(key), quoted(digest));
-    let before = client.search_logged_models(&experiment, &filter, 10).await?;
-    if let Some(found) = before.into_iter().find(|model| model.status != "LOGGED_MODEL_UPLOAD_FAILED") {
+    let before = client.search_logged_models(&experiment, &filter, 100).await?;
+    let name = logged_name(&registration.name);
+    // Files of another registered model stay its own.
+    let is_usable = |model: &LoggedModel| model.name == name && model.status != "LOGGED_MODEL_UPLOAD_FAILED";
+    if let Some(found) = before.into_iter().find(is_usable) {
         return Ok(found);
     }
     let tag = |key: &str, value: &str| Tag { key: key.to_owned(), value: value.to_owned() };
     let tags = [tag(IDEMPOTENCY_TAG, key), tag(DIGEST_TAG, digest)];
-    let name = logged_name(&registration.name);
     client.create_logged_model(&experiment, &name, registration.run_id.as_deref(), &tags).await
 }
 

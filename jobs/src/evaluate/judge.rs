@@ -31,13 +31,18 @@ pub(super) struct Verdict {
 }
 
 /// An engine for the model in `folder`.
-pub(crate) async fn engine(services: &Services, folder: &Path) -> Result<Engine> {
+pub(crate) async fn start(services: &Services, folder: &Path) -> Result<Engine> {
     let (config, folder) = (services.config().clone(), folder.to_owned());
     let load = tokio::task::spawn_blocking(move || {
         let model = Model::load(&folder, configured_device(&config)?)?;
         Engine::start(Arc::new(model), engine_options(&config))
     });
     Ok(load.await.map_err(|_| detector::Error::Stopped)??)
+}
+
+/// Ends an engine's threads, for which dropping it waits.
+pub(crate) async fn stop(engine: Engine) {
+    let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
 }
 
 /// Looks at all media of the sequences. `told` hears how many media are done, and says whether to go on.
@@ -48,11 +53,11 @@ pub(super) async fn judge(
     sequences: &[&Sequence],
     told: &(dyn Fn(u64) -> bool + Sync),
 ) -> Result<Verdict> {
-    let config = services.config();
+    let (max_bytes, threshold) = (services.config().detector.max_bytes, services.config().rollup.threshold);
     let entries: Vec<Entry> = sequences.iter().flat_map(|sequence| sequence.media.clone()).collect();
     let mut looks = futures::stream::iter(entries.into_iter().map(|entry| {
         let (store, engine) = (Arc::clone(store), engine.clone());
-        async move { infer::look(store.as_ref(), &engine, &entry, config.detector.max_bytes).await }
+        async move { infer::look(store.as_ref(), &engine, &entry, max_bytes).await }
     }))
     .buffered(engine.useful_concurrency() + READ_AHEAD);
     let (mut verdict, mut done) = (Verdict::default(), 0);
@@ -72,7 +77,7 @@ pub(super) async fn judge(
             verdict.contents.extend(looked.sha256.clone().map(|sha256| (entry.key.clone(), sha256)));
         }
         let readable = looked.iter().any(|looked| looked.outcome.is_ok());
-        let named = infer::name(engine, &burst, &looked, config.rollup.threshold)?;
+        let named = infer::name(engine, &burst, &looked, threshold)?;
         let said = if readable { said(&named, &engine.model().taxonomy) } else { Said::Nothing };
         verdict.answers.push((sequence.label.clone(), said));
     }

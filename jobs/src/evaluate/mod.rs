@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::Utc;
-use detector::engine::Engine;
 use detector::model;
 use detector::taxonomy::Taxonomy;
 use lake::{Appended, EvaluationRow, Role, Table, Transaction};
@@ -22,7 +21,7 @@ use crate::services::Services;
 use crate::with::Templates;
 use crate::{Error, Result};
 
-use judge::{Verdict, judge};
+use judge::{Verdict, judge, start, stop};
 use score::{Scores, score};
 use settings::Settings;
 
@@ -72,7 +71,7 @@ impl EvaluateJob {
                 context.progress(before + done, total, &format!("judging the {role}"));
                 !context.cancel.is_cancelled()
             };
-            let engine = judge::engine(&self.services, &fetched.folder).await?;
+            let engine = start(&self.services, &fetched.folder).await?;
             let verdict = judge(&self.services, &engine, &set.store, &sequences, &told).await;
             let taxonomy = engine.model().taxonomy.clone();
             stop(engine).await;
@@ -215,11 +214,6 @@ impl Facts {
             "coverage": scores.coverage,
         })
     }
-}
-
-/// An engine's threads end when it is dropped, which waits for them.
-pub(crate) async fn stop(engine: Engine) {
-    let _ = tokio::task::spawn_blocking(move || drop(engine)).await;
 }
 
 fn summary(said: &[(Role, Value)], count: usize) -> String {

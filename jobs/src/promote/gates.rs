@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::record_batch::RecordBatch;
+use arrow::util::display::FormatOptions;
 use async_trait::async_trait;
 use detector::engine::{Engine, MediaContent};
 use detector::identify::{BurstFrame, identify};
@@ -16,11 +17,14 @@ use model_registry::VersionNumber;
 use model_registry::client::Client;
 use model_registry::promotion::{BoundSql, Candidate, GateRow, GateRunner};
 
-use crate::evaluate::{judge, stop};
+use crate::Error;
+use crate::evaluate::judge::{start, stop};
 use crate::models;
 use crate::register::MODEL_VERSION_TAG;
 use crate::services::Services;
-use crate::{Error, Result};
+
+/// What cannot be a number or a flag is a mistake, not nothing.
+const STRICT: CastOptions<'static> = CastOptions { safe: false, format_options: FormatOptions::new() };
 
 /// Columns of `evaluation` that the gates' view fills in.
 const FILLED_IN: [&str; 2] = ["model", "version"];
@@ -42,7 +46,7 @@ impl LakeGates {
     ///
     /// # Errors
     /// The registry cannot be asked, or has no such version.
-    pub async fn new(services: Arc<Services>, client: Client, candidate: &Candidate) -> Result<Self> {
+    pub async fn new(services: Arc<Services>, client: Client, candidate: &Candidate) -> crate::Result<Self> {
         let mut numbered = Vec::new();
         for version in [Some(candidate.challenger), candidate.champion].into_iter().flatten() {
             let Some(known) = client.version(&candidate.model, version).await? else {
@@ -63,14 +67,14 @@ impl LakeGates {
         read(&batches)
     }
 
-    async fn try_out(&self, candidate: &Candidate) -> Result<()> {
+    async fn try_out(&self, candidate: &Candidate) -> crate::Result<()> {
         let reference = format!("models:/{}/{}", candidate.model, candidate.challenger);
         let fetched = models::fetch(&self.services, Some(&reference)).await?;
         let Some(example) = model::input_example(&fetched.folder)? else {
             let reason = "it has no input example; train it with `safari`'s job `train`, or log it with one".to_owned();
             return Err(Error::Model { model: reference, reason });
         };
-        let engine = judge::engine(&self.services, &fetched.folder).await?;
+        let engine = start(&self.services, &fetched.folder).await?;
         let threshold = self.services.config().rollup.threshold;
         let answer = look(&engine, example, threshold).await;
         stop(engine).await;
@@ -155,14 +159,16 @@ fn read(batches: &[RecordBatch]) -> Result<GateRow, String> {
 
 fn number(batch: &RecordBatch, name: &str) -> Result<Option<f64>, String> {
     let Some(column) = batch.column_by_name(name) else { return Ok(None) };
-    let column = cast(column, &DataType::Float64).map_err(|_| format!("the column `{name}` holds no number"))?;
+    let column = cast_with_options(column, &DataType::Float64, &STRICT)
+        .map_err(|_| format!("the column `{name}` holds no number"))?;
     let column: &Float64Array = column.as_primitive::<Float64Type>();
     Ok(column.is_valid(0).then(|| column.value(0)))
 }
 
 fn flag(batch: &RecordBatch) -> Result<Option<bool>, String> {
     let Some(column) = batch.column_by_name("passed") else { return Ok(None) };
-    let column = cast(column, &DataType::Boolean).map_err(|_| "the column `passed` is not true or false".to_owned())?;
+    let column = cast_with_options(column, &DataType::Boolean, &STRICT)
+        .map_err(|_| "the column `passed` is not true or false".to_owned())?;
     let column: &BooleanArray = column.as_boolean();
     Ok(column.is_valid(0).then(|| column.value(0)))
 }

@@ -136,8 +136,12 @@ async fn log_run(
 fn tell(progress: &ProgressSink, total: &AtomicU64, sent: &AtomicU64, step: Step) {
     match step {
         Step::Total(bytes) => total.store(bytes, Ordering::Relaxed),
-        Step::Bytes(bytes) => drop(sent.fetch_add(bytes, Ordering::Relaxed)),
-        Step::Again(bytes) => drop(sent.fetch_sub(bytes, Ordering::Relaxed)),
+        Step::Bytes(bytes) => {
+            sent.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Step::Again(bytes) => {
+            sent.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
     progress.set(sent.load(Ordering::Relaxed), total.load(Ordering::Relaxed), "bytes sent");
 }

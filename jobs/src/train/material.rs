@@ -61,7 +61,7 @@ pub(super) async fn prepare(set: &LabelledSet, context: &JobContext) -> Result<P
                 frames: stills.iter().map(|(file, seconds)| (*seconds, file.path.clone())).collect(),
             }),
         }
-        if let (Label::Animal(_), Some((file, _))) = (&sequence.label, stills.first()) {
+        if let (Label::Animal(_), Some(&(file, _))) = (&sequence.label, stills.first()) {
             let smaller = example.is_none_or(|other| file.size < other.size);
             example = if smaller && file.size <= LARGEST_EXAMPLE { Some(file) } else { example };
         }

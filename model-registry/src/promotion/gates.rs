@@ -4,9 +4,11 @@
 //! gates:
 //!   - name: macro F1 does not fall
 //!     sql: >
-//!       SELECT max(f1) FILTER (WHERE version = {{ challenger }}) AS found,
-//!              max(f1) FILTER (WHERE version = {{ champion }}) - 0.01 AS wanted
-//!       FROM evaluation WHERE model = {{ model }} AND label = 'macro'
+//!       SELECT c.macro_f1 AS found, b.macro_f1 - 0.01 AS wanted
+//!       FROM evaluation c JOIN evaluation b USING (dataset_digest, split)
+//!       WHERE c.model = {{ model }} AND c.version = {{ challenger }} AND c.label IS NULL
+//!         AND b.model = {{ model }} AND b.version = {{ champion }} AND b.label IS NULL
+//!       ORDER BY c.evaluated_at DESC, b.evaluated_at DESC LIMIT 1
 //!   - name: reviewed
 //!     tags: {reviewed: "true"}
 //!   - name: two scientists

@@ -8,6 +8,7 @@ use super::{Store, Write};
 use crate::clock::now_millis;
 use crate::names::{self, Stage};
 use crate::promotion::Principal;
+use crate::register::IDEMPOTENCY_TAG;
 use crate::registered::{ModelVersion, Tag};
 use crate::webhooks::Change;
 use crate::{Error, ErrorCode, Result, VersionNumber};
@@ -25,7 +26,8 @@ pub(crate) struct NewVersion {
 }
 
 impl Store {
-    /// Makes the next version of a model. Numbers are counted in the row of the model: no gap, no repeat.
+    /// Makes the next version of a model. Numbers are counted in the row of the model: no gap, no repeat. A version with the
+    /// same tag [`IDEMPOTENCY_TAG`] is given back as it is, so that whoever asks twice gets one.
     pub(crate) async fn create_model_version(&self, new: &NewVersion) -> Result<ModelVersion> {
         let is_prompt = has_prompt_tag(&names::last_of_each(&new.tags));
         let mut write = self.write().await?;
@@ -36,6 +38,9 @@ impl Store {
         new.tags.iter().try_for_each(names::check_tag)?;
         let tags = names::last_of_each(&new.tags);
         let model = self.lock_model(&mut write, &new.name).await?;
+        if let Some(made) = made_before(&mut write, model.no, &new.name, &tags).await? {
+            return Ok(made);
+        }
         let (version, now) = (VersionNumber(model.next_version), now_millis());
         sqlx::query("UPDATE registered_model SET next_version = next_version + 1, updated_at = $2 WHERE no = $1")
             .bind(model.no)
@@ -230,6 +235,26 @@ impl Store {
 }
 
 const READY: &str = "READY";
+
+/// The version of a model that was made under the same key, if the tags have one.
+async fn made_before(write: &mut Write, model: i64, name: &str, tags: &[Tag]) -> Result<Option<ModelVersion>> {
+    let Some(key) = tags.iter().find(|tag| tag.key == IDEMPOTENCY_TAG) else { return Ok(None) };
+    let found = sqlx::query_scalar(
+        "SELECT version FROM model_version_tag
+         WHERE key = $1 AND substr(value, 1, 100) = substr($2, 1, 100) AND value = $2 AND model_no = $3
+         ORDER BY version LIMIT 1",
+    )
+    .bind(&key.key)
+    .bind(&key.value)
+    .bind(model)
+    .fetch_optional(write.connection())
+    .await
+    .map_err(Error::database("looking for a model version"))?;
+    match found {
+        Some(version) => version_on(write.connection(), name, VersionNumber(version)).await,
+        None => Ok(None),
+    }
+}
 
 async fn insert_version(
     write: &mut Write,

@@ -18,6 +18,9 @@ use crate::{Error, Result};
 /// Bytes that are read at once, and that are gathered before they are written.
 const PIECE: usize = 1024 * 1024;
 
+/// Bytes after which the disk is made to begin with them, while more come: else all of its work would be left to the end.
+const FLUSH: u64 = 64 * 1024 * 1024;
+
 /// Reads a file or a range of it. What is written under its name meanwhile changes nothing.
 pub(super) async fn read(path: PathBuf, key: String, range: Option<Range<u64>>) -> Result<ObjectBody> {
     let start = range.as_ref().map_or(0, |range| range.start);
@@ -77,7 +80,7 @@ pub(super) async fn write(
     })
     .await?;
     let broke_off = |reason: String| Error::BrokenOff { uri: target.display().to_string(), reason };
-    let mut writer = Writer { target: target.clone(), idle: Some(handle), busy: None };
+    let mut writer = Writer { target: target.clone(), idle: Some(handle), busy: None, flushing: None, unflushed: 0 };
     let (mut written, mut gathered, mut pieces) = (0u64, 0, Vec::new());
     while let Some(piece) = bytes.next().await {
         let piece = piece.map_err(|error| broke_off(crate::error::root_cause(&error)))?;
@@ -105,12 +108,21 @@ struct Writer {
     target: PathBuf,
     idle: Option<File>,
     busy: Option<JoinHandle<io::Result<File>>>,
+    flushing: Option<JoinHandle<io::Result<()>>>,
+    unflushed: u64,
 }
 
 impl Writer {
     /// Waits for the last write and begins the next.
     async fn write(&mut self, pieces: Vec<Bytes>) -> Result<()> {
         let mut file = self.file().await?;
+        if self.unflushed >= FLUSH && self.flushing.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.flushed().await?;
+            let handle = file.try_clone().map_err(|error| Error::from_io("write", &self.target, &error))?;
+            self.flushing = Some(tokio::task::spawn_blocking(move || handle.sync_data()));
+            self.unflushed = 0;
+        }
+        self.unflushed += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
         self.busy = Some(tokio::task::spawn_blocking(move || {
             write_all(&mut file, &pieces)?;
             Ok(file)
@@ -118,7 +130,14 @@ impl Writer {
         Ok(())
     }
 
+    /// The system tells of a failed write once: what the flush in the background was told counts.
+    async fn flushed(&mut self) -> Result<()> {
+        let Some(flushing) = self.flushing.take() else { return Ok(()) };
+        flushing.await.map_err(stopped)?.map_err(|error| Error::from_io("write", &self.target, &error))
+    }
+
     async fn sync(&mut self) -> Result<()> {
+        self.flushed().await?;
         let file = self.file().await?;
         let target = self.target.clone();
         blocking(move || file.sync_all().map_err(|error| Error::from_io("write", &target, &error))).await

@@ -1,0 +1,128 @@
+//! The two servers: ours and MLflow's own, each a process with what it starts.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::mlflow;
+use tempfile::TempDir;
+
+use super::http::{Connection, Request};
+use crate::error::{Error, Result};
+use crate::workplace::Workplace;
+
+/// How long ours may take to start.
+const START: Duration = Duration::from_secs(30);
+
+/// A server that is measured.
+pub(super) struct Contestant {
+    pub(super) port: u16,
+    pub(super) database: PathBuf,
+    pub(super) started_in: Duration,
+    processes: Processes,
+    folder: PathBuf,
+}
+
+enum Processes {
+    Ours { child: Child, _home: TempDir },
+    Real(mlflow::Server),
+}
+
+impl Contestant {
+    /// `safari registry` on SQLite and a folder, in its usual configuration.
+    pub(super) async fn ours(place: &Workplace) -> Result<Self> {
+        let home = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        let database = home.path().join("registry.db");
+        let folder = home.path().join("artifacts");
+        let port = e2e::free_port().map_err(|error| Error::failed("a port", error.to_string()))?;
+        let mut command = place.registry(home.path(), port, &database, &folder);
+        let began = Instant::now();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.map_err(Error::io("safari registry"))?;
+        let mut started =
+            Self { port, database, started_in: Duration::ZERO, processes: Processes::Ours { child, _home: home }, folder };
+        while !started.answers().await {
+            if began.elapsed() > START {
+                return Err(Error::failed("safari registry", "it does not answer; start it by hand to see why"));
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        started.started_in = began.elapsed();
+        Ok(started)
+    }
+
+    /// `mlflow server` on SQLite and a folder, with one worker and without its runner of jobs.
+    pub(super) async fn real() -> Result<Self> {
+        let server = mlflow::Server::start().await.map_err(|error| Error::failed("mlflow server", error.to_string()))?;
+        let database = server.database();
+        let folder = database.with_file_name("artifacts");
+        let port = server.url().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
+        Ok(Self { port, database, started_in: server.started_in(), processes: Processes::Real(server), folder })
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(mut connection) = Connection::open(self.port).await else { return false };
+        connection.ask(&Request::get("/health")).await.is_ok()
+    }
+
+    /// A file of its artifacts.
+    pub(super) fn file(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// Seconds of the processor that its processes have taken, from `/proc/PID/stat`.
+    pub(super) fn processor_seconds(&self) -> Result<f64> {
+        let mut ticks = 0;
+        for pid in self.pids()? {
+            // A process may just have ended.
+            if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+                let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+                ticks += rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+            }
+        }
+        // The kernel counts in hundredths of a second.
+        Ok(ticks as f64 / 100.0)
+    }
+
+    /// MiB of memory of its processes; pages that several share count once (`Pss`).
+    pub(super) fn mebibytes(&self) -> Result<f64> {
+        let mut kilobytes = 0;
+        for pid in self.pids()? {
+            let file = format!("/proc/{pid}/smaps_rollup");
+            let pss = crate::machine::value(&file, "Pss:").and_then(|text| crate::machine::leading_number(&text));
+            kilobytes += pss.unwrap_or(0);
+        }
+        Ok(kilobytes as f64 / 1024.0)
+    }
+
+    fn pids(&self) -> Result<Vec<u32>> {
+        match &self.processes {
+            Processes::Ours { child, .. } => Ok(vec![child.id()]),
+            Processes::Real(server) => of_session(server.process_id()),
+        }
+    }
+}
+
+impl Drop for Contestant {
+    fn drop(&mut self) {
+        if let Processes::Ours { child, .. } = &mut self.processes {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// All processes of a session: the sixth field of `/proc/PID/stat`.
+fn of_session(session: u32) -> Result<Vec<u32>> {
+    let proc = Path::new("/proc");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(proc).map_err(Error::io(proc))?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(text) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+        if rest.split_whitespace().nth(3) == Some(session.to_string().as_str()) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
+}

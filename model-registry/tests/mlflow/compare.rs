@@ -1,0 +1,43 @@
+//! The same requests to MLflow's own server and to ours: valid, odd and hostile ones, and random filters on random rows.
+
+use e2e::mlflow::program;
+use platform::database::Engine;
+
+use crate::long;
+use crate::servers::{Ours, python, real};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_the_real_servers_on_sqlite() {
+    compare(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_the_real_servers_on_postgres() {
+    compare(Engine::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_find_what_the_real_server_finds_on_sqlite() {
+    filter(Engine::Sqlite).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_find_what_the_real_server_finds_on_postgres() {
+    filter(Engine::Postgres).await;
+}
+
+async fn compare(engine: Engine) {
+    let (ours, real) = (Ours::start(engine).await, real().await.url());
+    let every = if long() { "1" } else { "12" };
+    let said = python(&program("python").unwrap(), &["wire.py", &real, &ours.url, "--every", every]).await;
+    let last = said.lines().last().unwrap();
+    assert!(last.contains("requests, 0 differences"), "{said}");
+}
+
+async fn filter(engine: Engine) {
+    let (ours, real) = (Ours::start(engine).await, real().await.url());
+    let count = if long() { "3000" } else { "150" };
+    let said = python(&program("python").unwrap(), &["filters.py", &real, &ours.url, "--count", count]).await;
+    let last = said.lines().last().unwrap();
+    assert!(last.ends_with(", 0 differences"), "{said}");
+}

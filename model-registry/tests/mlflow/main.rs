@@ -1,0 +1,18 @@
+//! The unmodified `mlflow` client and MLflow's own server beside ours: the same checks pass on both, the same requests get
+//! the same answers, and our client speaks to both.
+//!
+//! `SAFARI_LONG_TESTS=1` asks all requests of the differ instead of a part, some thousand filters, and runs the client's
+//! checks against the real server too.
+#![allow(clippy::unwrap_used)]
+
+mod client;
+mod compare;
+mod conformance;
+mod findings;
+mod hostile;
+mod servers;
+
+/// Whether the long tests are wanted.
+fn long() -> bool {
+    std::env::var_os("SAFARI_LONG_TESTS").is_some_and(|value| value != "0")
+}
