@@ -72,7 +72,7 @@ CREATE TABLE latest_metric (
   is_nan BIGINT NOT NULL,
   PRIMARY KEY (run_no, key)
 ) CLUSTERED;
-CREATE INDEX latest_metric_value ON latest_metric (key, value, run_no);
+CREATE INDEX latest_metric_value ON latest_metric (key, value, run_no, is_nan);
 
 CREATE TABLE dataset (
   no SERIAL_KEY,

@@ -1,7 +1,7 @@
 //! Registered models and their versions, as the API writes them: the fields and their order are those of MLflow's
 //! `model_registry.proto`; lists that hold nothing are left out.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::VersionNumber;
 
@@ -80,10 +80,10 @@ pub struct ModelVersion {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Tag {
     /// 250 characters at most.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub key: String,
     /// 100,000 characters at most.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text_or_null")]
     pub value: String,
 }
 
@@ -94,4 +94,9 @@ pub struct Alias {
     pub alias: String,
     /// The version that it names.
     pub version: VersionNumber,
+}
+
+/// `null` is an empty text, as a field that is left out is.
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }

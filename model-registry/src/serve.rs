@@ -64,11 +64,7 @@ impl Places {
             database: config.registry_address(),
             artifacts: Location::parse(&config.artifacts_url())?,
             home: config.home.clone(),
-            webhooks: WebhookOptions {
-                allow_http: anywhere,
-                allow_private: anywhere,
-                ..WebhookOptions::default()
-            },
+            webhooks: WebhookOptions { allow_http: anywhere, allow_private: anywhere, ..WebhookOptions::default() },
         })
     }
 }

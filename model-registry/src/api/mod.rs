@@ -31,7 +31,7 @@ use crate::limits::BODY_BYTES;
 use crate::store::Store;
 use crate::webhooks::Webhooks;
 
-pub(crate) use extract::{Json, Query};
+pub(crate) use extract::{Json, Query, wrong_type};
 
 /// The version that `/version` gives: that of the MLflow whose API this is.
 pub const MLFLOW_VERSION: &str = "3.17.2";

@@ -4,13 +4,14 @@ use axum::extract::State;
 use axum::routing::{delete, get, patch, post};
 use axum::{Json as Out, Router};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::registered_models::{Done, Searched, Version, Versions, required};
-use super::{App, Json, Query};
+use super::{App, Json, Query, wrong_type};
+use crate::Result;
 use crate::promotion::Principal;
 use crate::registered::Tag;
 use crate::store::{NewVersion, Page};
-use crate::{Error, Result};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -35,8 +36,7 @@ struct Create {
     name: Option<String>,
     source: Option<String>,
     run_id: Option<String>,
-    #[serde(default)]
-    tags: Vec<Tag>,
+    tags: Option<Vec<Tag>>,
     run_link: Option<String>,
     description: Option<String>,
     model_id: Option<String>,
@@ -60,8 +60,7 @@ struct Transition {
     name: Option<String>,
     version: Option<String>,
     stage: Option<String>,
-    #[serde(default)]
-    archive_existing_versions: bool,
+    archive_existing_versions: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -78,7 +77,7 @@ async fn create(State(app): State<App>, Json(asked): Json<Create>) -> Result<Out
         source: required(&asked.source, "source")?.to_owned(),
         run_id: asked.run_id,
         model_id: asked.model_id,
-        tags: asked.tags,
+        tags: asked.tags.unwrap_or_default(),
         run_link: asked.run_link.unwrap_or_default(),
         description: asked.description.unwrap_or_default(),
     };
@@ -107,10 +106,7 @@ async fn remove(State(app): State<App>, who: Principal, Json(asked): Json<Named>
 async fn search(State(app): State<App>, Searched(search): Searched) -> Result<Out<Versions>> {
     // The original's words for this endpoint; its store has others.
     if let Some(max) = search.max_results.filter(|max| *max > 200_000) {
-        return Err(Error::invalid(format!(
-            "Invalid value \"{max}\" for parameter 'max_results' supplied:  Hint: Value was of type 'str'. See the API docs \
-             for more information about request parameters."
-        )));
+        return Err(wrong_type("max_results", &Value::from(max.to_string())));
     }
     let Page { items, next } = app.store.search_model_versions(&search).await?;
     Ok(Out(Versions { model_versions: items, next_page_token: next }))
@@ -132,7 +128,8 @@ async fn delete_tag(State(app): State<App>, Json(asked): Json<OfTag>) -> Result<
 async fn transition(State(app): State<App>, Json(asked): Json<Transition>) -> Result<Out<Version>> {
     let (name, version) = (required(&asked.name, "name")?, required(&asked.version, "version")?);
     let stage = required(&asked.stage, "stage")?;
-    let model_version = app.store.transition_stage(name, version, stage, asked.archive_existing_versions).await?;
+    let model_version =
+        app.store.transition_stage(name, version, stage, asked.archive_existing_versions == Some(true)).await?;
     Ok(Out(Version { model_version }))
 }
 

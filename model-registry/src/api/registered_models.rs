@@ -5,8 +5,9 @@ use axum::http::request::Parts;
 use axum::routing::{delete, get, patch, post};
 use axum::{Json as Out, Router};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{App, Json, Query};
+use super::{App, Json, Query, wrong_type};
 use crate::promotion::Principal;
 use crate::registered::{ModelVersion, RegisteredModel, Tag};
 use crate::store::{Page, Search};
@@ -59,8 +60,7 @@ pub(super) struct Versions {
 #[derive(Deserialize)]
 struct Create {
     name: Option<String>,
-    #[serde(default)]
-    tags: Vec<Tag>,
+    tags: Option<Vec<Tag>>,
     description: Option<String>,
 }
 
@@ -91,8 +91,7 @@ struct SetTag {
 #[derive(Deserialize)]
 struct Latest {
     name: Option<String>,
-    #[serde(default)]
-    stages: Vec<String>,
+    stages: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +104,8 @@ struct OfAlias {
 async fn create(State(app): State<App>, Json(asked): Json<Create>) -> Result<Out<Model>> {
     let name = required(&asked.name, "name")?;
     let description = asked.description.as_deref().unwrap_or_default();
-    let registered_model = app.store.create_registered_model(name, &asked.tags, description).await?;
+    let registered_model =
+        app.store.create_registered_model(name, &asked.tags.unwrap_or_default(), description).await?;
     Ok(Out(Model { registered_model }))
 }
 
@@ -135,10 +135,7 @@ async fn remove(State(app): State<App>, who: Principal, Json(asked): Json<Named>
 async fn search(State(app): State<App>, Searched(search): Searched) -> Result<Out<Models>> {
     // The original's words for this endpoint; its store has others.
     if let Some(max) = search.max_results.filter(|max| *max > 1000) {
-        return Err(Error::invalid(format!(
-            "Invalid value \"{max}\" for parameter 'max_results' supplied:  Hint: Value was of type 'str'. See the API docs \
-             for more information about request parameters."
-        )));
+        return Err(wrong_type("max_results", &Value::from(max.to_string())));
     }
     let Page { items, next } = app.store.search_registered_models(&search).await?;
     Ok(Out(Models { registered_models: items, next_page_token: next }))
@@ -158,14 +155,15 @@ async fn delete_tag(State(app): State<App>, Json(asked): Json<SetTag>) -> Result
 }
 
 async fn latest(State(app): State<App>, Json(asked): Json<Latest>) -> Result<Out<Versions>> {
-    let model_versions = app.store.latest_versions(required(&asked.name, "name")?, &asked.stages).await?;
+    let stages = asked.stages.unwrap_or_default();
+    let model_versions = app.store.latest_versions(required(&asked.name, "name")?, &stages).await?;
     Ok(Out(Versions { model_versions, next_page_token: None }))
 }
 
 async fn latest_of_query(State(app): State<App>, Pairs(pairs): Pairs) -> Result<Out<Versions>> {
     let name = pairs.iter().find(|(key, _)| key == "name").map(|(_, value)| value.clone());
     let stages = pairs.into_iter().filter(|(key, _)| key == "stages").map(|(_, value)| value).collect();
-    latest(State(app), Json(Latest { name, stages })).await
+    latest(State(app), Json(Latest { name, stages: Some(stages) })).await
 }
 
 async fn read_alias(State(app): State<App>, Query(asked): Query<OfAlias>) -> Result<Out<Version>> {
@@ -221,13 +219,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Searched {
                 "order_by" => search.order_by.push(value),
                 "page_token" => search.page_token = Some(value).filter(|text| !text.is_empty()),
                 "max_results" => {
-                    let number = value.parse().map_err(|_| {
-                        Error::invalid(format!(
-                            "Invalid value \"{value}\" for parameter 'max_results' supplied:  Hint: Value was of type 'str'. \
-                             See the API docs for more information about request parameters."
-                        ))
-                    })?;
-                    search.max_results = Some(number);
+                    let wrong = |_| wrong_type("max_results", &Value::from(value.as_str()));
+                    search.max_results = Some(value.parse().map_err(wrong)?);
                 }
                 _ => {}
             }

@@ -18,7 +18,7 @@ use crate::store::run_log::Batch;
 use crate::store::run_search::RunSearch;
 use crate::store::runs::{NewRun, RunChange};
 use crate::validate::{self, missing, not_allowed, required};
-use crate::{Error, ExperimentId, Result, filter};
+use crate::{Error, ErrorCode, Result, filter};
 
 pub(super) fn routes() -> Router<App> {
     Router::new()
@@ -54,10 +54,9 @@ struct One {
 }
 
 async fn create(State(app): State<App>, Json(request): Json<Create>) -> Result<Reply<One>> {
-    let experiment = match request.experiment_id.as_deref() {
-        None | Some("") => ExperimentId::DEFAULT,
-        Some(id) => validate::experiment_id(id)?,
-    };
+    let experiment = request.experiment_id.filter(|id| !id.is_empty());
+    let experiment = experiment.ok_or_else(|| Error::refused(ErrorCode::BadRequest, "a run needs an experiment_id"))?;
+    let experiment = validate::experiment_id(&experiment)?;
     let new = NewRun {
         experiment,
         user_id: request.user_id.unwrap_or_default(),

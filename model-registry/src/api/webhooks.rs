@@ -4,9 +4,10 @@ use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Json as Out, Router};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::registered_models::{Done, required};
-use super::{App, Json, Query};
+use super::{App, Json, Query, wrong_type};
 use crate::store::{Page, Webhook, WebhookFields, WebhookStatus};
 use crate::webhooks::{Change, Delivery, Event, Message};
 use crate::{Error, Result};
@@ -77,7 +78,7 @@ struct Pair {
 
 #[derive(Deserialize)]
 struct ListQuery {
-    max_results: Option<i64>,
+    max_results: Option<String>,
     page_token: Option<String>,
 }
 
@@ -104,7 +105,9 @@ async fn create(State(app): State<App>, Json(asked): Json<Fields>) -> Result<Out
 }
 
 async fn list(State(app): State<App>, Query(asked): Query<ListQuery>) -> Result<Out<Many>> {
-    let Page { items, next } = app.store.webhooks(asked.max_results, asked.page_token.as_deref()).await?;
+    let number = |text: &String| text.parse().map_err(|_| wrong_type("max_results", &Value::from(text.as_str())));
+    let max_results = asked.max_results.as_ref().map(number).transpose()?;
+    let Page { items, next } = app.store.webhooks(max_results, asked.page_token.as_deref()).await?;
     Ok(Out(Many { webhooks: items, next_page_token: next }))
 }
 

@@ -145,7 +145,7 @@ impl Condition {
 fn push_part(statement: &mut Statement, engine: Engine, part: &Part, key: &str, test: &Test) {
     statement.text(key).push(" AND ");
     if let (Some(prefix), Test::Text { comparator: TextComparator::Equal, value }) = (part.prefix, test) {
-        statement.push(prefix).push(" = ").text(value.chars().take(PREFIX).collect::<String>()).push(" AND ");
+        return push_equal(statement, prefix, part.value, value);
     }
     let Some(is_nan) = part.is_nan else { return test.push(statement, engine, part.value) };
     // What is no number is stored as 0 and differs from every number.
@@ -153,6 +153,17 @@ fn push_part(statement: &mut Statement, engine: Engine, part: &Part, key: &str, 
     statement.push("(");
     test.push(statement, engine, part.value);
     statement.push(if differs { " OR " } else { " AND " }).push(is_nan).push(if differs { " = 1)" } else { " = 0)" });
+}
+
+/// Adds that a text is equal, so that the index on its first characters is used. SQLite would not use it if it knew the
+/// text itself from a plain `value = …`.
+fn push_equal(statement: &mut Statement, prefix: &'static str, column: &'static str, value: &str) {
+    let first: String = value.chars().take(PREFIX).collect();
+    let is_whole = first.len() == value.len() && value.chars().count() < PREFIX;
+    statement.push(prefix).push(" = ").text(first);
+    if !is_whole {
+        statement.push(" AND (").push(column).push(" || '') = ").text(value);
+    }
 }
 
 fn push_model_metric(statement: &mut Statement, engine: Engine, key: &str, test: &Test, datasets: &[Dataset]) {

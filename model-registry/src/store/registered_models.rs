@@ -28,7 +28,7 @@ impl Store {
         tags: &[Tag],
         description: &str,
     ) -> Result<RegisteredModel> {
-        names::check_model(name)?;
+        names::check_first_name(name)?;
         tags.iter().try_for_each(names::check_tag)?;
         let tags = names::last_of_each(tags);
         let (now, is_prompt) = (now_millis(), has_prompt_tag(&tags));

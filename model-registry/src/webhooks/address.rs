@@ -32,13 +32,17 @@ pub(super) async fn check(text: &str, options: &WebhookOptions) -> Result<Url> {
     if text.trim().is_empty() {
         return Err(Error::invalid(format!("Webhook URL cannot be empty or just whitespace: '{text}'")));
     }
-    let url = Url::parse(text).map_err(|error| Error::invalid(format!("Invalid Webhook URL '{text}': {error}")))?;
-    let allowed: &[&str] = if options.allow_http { &["http", "https"] } else { &["https"] };
-    if !allowed.contains(&url.scheme()) {
-        let scheme = url.scheme();
-        let allowed = allowed.iter().map(|scheme| format!("'{scheme}'")).collect::<Vec<_>>().join(", ");
-        return Err(Error::invalid(format!("Invalid Webhook URL scheme: '{scheme}'. Allowed schemes are: {allowed}.")));
+    let allowed: &[&str] = if options.allow_http { &["https", "http"] } else { &["https"] };
+    let url = Url::parse(text);
+    let scheme = url.as_ref().map_or("", Url::scheme);
+    if matches!(&url, Err(url::ParseError::EmptyHost)) {
+        return Err(Error::invalid(format!("Webhook URL must include a hostname: '{text}'")));
     }
+    if !allowed.contains(&scheme) {
+        let allowed = allowed.join(", ");
+        return Err(Error::invalid(format!("Invalid webhook URL scheme: '{scheme}'. Allowed schemes are: {allowed}.")));
+    }
+    let url = url.map_err(|error| Error::invalid(format!("Invalid webhook URL '{text}': {error}")))?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::invalid("Webhook URL must not include embedded credentials; sign with `secret` instead"));
     }

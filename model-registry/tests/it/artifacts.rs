@@ -378,9 +378,12 @@ async fn in_a_bucket_parts_and_downloads_pass_by_the_server() {
     assert_eq!(info["multipart_downloads_enabled"], true);
 
     let large = content(40_000_000);
-    let pieces = futures::stream::iter(large.chunks(123_457).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect::<Vec<_>>());
+    let pieces = futures::stream::iter(
+        large.chunks(123_457).map(|piece| Ok::<_, std::io::Error>(Bytes::copy_from_slice(piece))).collect::<Vec<_>>(),
+    );
     let length = large.len().to_string();
-    let got = send(&app, "PUT", &format!("{FILES}/large"), &[("content-length", &length)], Body::from_stream(pieces)).await;
+    let got =
+        send(&app, "PUT", &format!("{FILES}/large"), &[("content-length", &length)], Body::from_stream(pieces)).await;
     assert_eq!(got.status, StatusCode::OK, "{}", got.json());
     assert!(send(&app, "GET", &format!("{FILES}/large"), &[], "").await.bytes == large);
     let broken = futures::stream::iter(vec![Ok(Bytes::from(content(20_000_000))), Err(std::io::Error::other("dead"))]);

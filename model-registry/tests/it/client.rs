@@ -72,8 +72,7 @@ async fn runs_models_and_aliases() {
         let metric = |key: &str, value: f64| Metric { key: key.to_owned(), value, timestamp: 1, step: 2 };
         let mut metrics: Vec<Metric> = (0..1500).map(|step| Metric { step, ..metric("loss", step as f64) }).collect();
         metrics.extend([metric("nan", f64::NAN), metric("f1", 0.75)]);
-        let params: Vec<Param> =
-            (0..150).map(|n| Param { key: format!("p{n}"), value: n.to_string() }).collect();
+        let params: Vec<Param> = (0..150).map(|n| Param { key: format!("p{n}"), value: n.to_string() }).collect();
         client.log(&id, &metrics, &params, &[tag("done", "yes")]).await.unwrap();
         client.end_run(&id, RunStatus::Finished).await.unwrap();
         let run = client.run(&id).await.unwrap().unwrap();
@@ -183,7 +182,8 @@ async fn a_registration_that_broke_off_goes_on() {
     let client = served.in_process();
     let folder = tempfile::tempdir().unwrap();
     model(folder.path(), b"weights");
-    let registration = Registration { name: "owl".to_owned(), key: Some("run 7".to_owned()), ..Registration::default() };
+    let registration =
+        Registration { name: "owl".to_owned(), key: Some("run 7".to_owned()), ..Registration::default() };
     // What a registration that was killed leaves: a logged model, some files, no version.
     let first = register_folder(&client, folder.path(), &registration, &Progress::default()).await.unwrap();
     let place = first.version.source.clone();

@@ -1,12 +1,21 @@
 //! Garbage collection.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use model_registry::artifacts::Artifacts;
 use model_registry::gc::{GcReport, gc};
+use model_registry::store::Store;
+use platform::database::Address;
+use platform::object_store::Location;
 use serde_json::{Value, json};
 
 use crate::common::Registry;
+
+/// For the child process of [`killed_at_any_moment_it_leaves_nothing_that_names_missing_files`]: tables, and files.
+const TABLES: &str = "REGISTRY_TEST_TABLES";
+const FILES: &str = "REGISTRY_TEST_FILES";
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -247,13 +256,77 @@ async fn a_collection_that_is_broken_off_anywhere_leaves_nothing_that_names_miss
     world.names_no_missing_files().await;
     assert_eq!(world.registry.sql("SELECT count(*) FROM run").await, 0);
     assert_eq!(world.registry.sql("SELECT count(*) FROM orphan").await, 0);
+    assert_eq!(files_below(&world.registry.home.path().join("artifacts")), Vec::<PathBuf>::new());
+}
+
+/// The child: this test binary again. It collects until it is done, unless it is killed first.
+#[test]
+fn child() {
+    let (Ok(tables), Ok(files)) = (std::env::var(TABLES), std::env::var(FILES)) else { return };
+    let address = match tables.strip_prefix("postgres") {
+        Some(_) => Address::Postgres(tables),
+        None => Address::Sqlite(tables.into()),
+    };
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let store = Store::open(&address, "mlflow-artifacts:").await.unwrap();
+        let artifacts = Artifacts::open(&Location::from(Path::new(&files))).await.unwrap();
+        gc(&store, &artifacts, HOUR, false).await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_it_leaves_nothing_that_names_missing_files() {
+    let world = World::new().await;
+    for _ in 0..60 {
+        let (run, uri) = world.run("0").await;
+        for file in 0..20 {
+            world.write(&format!("{uri}/more/{file}"), 1);
+        }
+        world.registry.must("POST", "runs/delete", json!({"run_id": run})).await;
+    }
+    let (_, live) = world.run("0").await;
+    world.wait().await;
+    let tables = match &world.registry.address {
+        Address::Sqlite(file) => file.display().to_string(),
+        Address::Postgres(url) => url.clone(),
+    };
+    let files = world.registry.home.path().join("artifacts");
+    let (mut kills, mut patience) = (0_u32, Duration::from_millis(20));
+    loop {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["collect::child", "--exact"])
+            .envs([(TABLES, tables.as_str()), (FILES, files.to_str().unwrap())])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(patience).await;
+        let ended = child.try_wait().unwrap();
+        // SIGKILL. One that has ended by itself has done it all.
+        let _it_may_have_ended = child.kill();
+        child.wait().unwrap();
+        world.names_no_missing_files().await;
+        if let Some(status) = ended {
+            assert!(status.success(), "{status}");
+            break;
+        }
+        kills += 1;
+        patience += Duration::from_millis(7);
+    }
+    assert!(kills > 0, "it was never killed");
+    assert_eq!(world.registry.sql("SELECT count(*) FROM run").await, 1);
+    assert_eq!(world.registry.sql("SELECT count(*) FROM orphan").await, 0);
+    let left = files_below(&files);
+    assert!(left.iter().all(|file| file.starts_with(world.path(&live))) && left.len() == 1, "{left:?}");
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut left = Vec::new();
-    let mut folders = vec![world.registry.home.path().join("artifacts")];
+    let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_dir() { folders.push(entry.path()) } else { left.push(entry.path()) }
         }
     }
-    assert_eq!(left, Vec::<PathBuf>::new());
+    left
 }

@@ -168,3 +168,17 @@ async fn views_and_many_experiments() {
         assert_eq!(found["runs"].as_array().unwrap().len(), count, "{view}");
     }
 }
+
+#[tokio::test]
+async fn long_values_are_told_apart_behind_what_the_index_holds() {
+    let registry = Registry::new().await;
+    let value = |end: &str| format!("{}{end}", "é".repeat(100));
+    for (name, end) in [("a", "1"), ("b", "2"), ("c", "")] {
+        let tags = json!([{ "key": "long", "value": value(end) }]);
+        run(&registry, json!({ "run_name": name, "tags": tags })).await;
+    }
+    for (name, end) in [("a", "1"), ("b", "2"), ("c", ""), ("", "3")] {
+        let filter = format!("tags.long = '{}'", value(end));
+        assert_eq!(names(&registry, json!({ "filter": filter })).await, name);
+    }
+}

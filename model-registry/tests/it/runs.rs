@@ -5,6 +5,10 @@ use serde_json::{Value, json};
 use crate::common::Registry;
 
 pub async fn run(registry: &Registry, body: Value) -> String {
+    let mut body = body;
+    if body.get("experiment_id").is_none() {
+        body["experiment_id"] = json!("0");
+    }
     let made = registry.must("POST", "runs/create", body).await;
     made["run"]["info"]["run_id"].as_str().unwrap().to_owned()
 }
@@ -71,14 +75,15 @@ async fn a_run_lives_from_its_start_to_its_end() {
 #[tokio::test]
 async fn a_run_gets_a_name_when_it_has_none() {
     let registry = Registry::new().await;
-    let made = registry.must("POST", "runs/create", json!({})).await;
+    let made = registry.must("POST", "runs/create", json!({ "experiment_id": "0" })).await;
     let name = made["run"]["info"]["run_name"].as_str().unwrap();
     assert_eq!(name.split('-').count(), 3, "{name}");
     assert_eq!(pairs(&made["run"]["data"]["tags"]), [("mlflow.runName".into(), name.to_owned())]);
-    let tagged = json!({ "tags": [{ "key": "mlflow.runName", "value": "by tag" }, { "key": "a", "value": "b" }] });
+    let tagged = json!({ "experiment_id": "0", "tags": [{ "key": "mlflow.runName", "value": "by tag" }, { "key": "a", "value": "b" }] });
     let made = registry.must("POST", "runs/create", tagged).await;
     assert_eq!(made["run"]["info"]["run_name"], "by tag");
-    let both = json!({ "run_name": "one", "tags": [{ "key": "mlflow.runName", "value": "other" }] });
+    let both =
+        json!({ "experiment_id": "0", "run_name": "one", "tags": [{ "key": "mlflow.runName", "value": "other" }] });
     let refused = registry.ask("POST", "runs/create", both).await;
     assert!(refused.refusal().2.starts_with("Both 'run_name' argument and 'mlflow.runName' tag are specified"));
 }
