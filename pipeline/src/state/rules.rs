@@ -155,7 +155,11 @@ mod tests {
         let (a, b) = (spoiled(0, TaskState::Failed), spoiled(1, TaskState::Failed));
         assert_eq!(verdict_on_run(&dag, &[], 0), (RunState::Succeeded, None));
         assert_eq!(verdict_on_run(&dag, &[], 2), (RunState::SucceededWithFailures, None));
-        assert_eq!(verdict_on_run(&dag, std::slice::from_ref(&a), 0), (RunState::SucceededWithFailures, None), "b handled it");
+        assert_eq!(
+            verdict_on_run(&dag, std::slice::from_ref(&a), 0),
+            (RunState::SucceededWithFailures, None),
+            "b handled it"
+        );
         assert_eq!(verdict_on_run(&dag, &[a, b], 0), (RunState::Failed, Some("task `a`: e0".to_owned())));
         let not_tried = spoiled(1, TaskState::UpstreamFailed);
         assert_eq!(verdict_on_run(&dag, &[not_tried], 0), (RunState::Failed, Some("task `b`: e1".to_owned())));
