@@ -107,6 +107,12 @@ pub(crate) enum Error {
     /// `--registry` names no server.
     #[error("--registry {0}: give http://HOST:PORT or https://HOST, or leave it out for the registry of this machine")]
     NoRegistry(String),
+    /// `--registry` of a server names no address.
+    #[error("--registry {0}: give an address such as 127.0.0.1:5000, or `off`")]
+    NoRegistryAddress(String),
+    /// `--trained-on` names no version of a table.
+    #[error("--trained-on {0}: write the table's URL, an @, and the number of its version")]
+    TrainedOn(String),
     /// A model without a name.
     #[error("{0}: say what the registered model is called, with --name")]
     NoModelName(String),

@@ -15,7 +15,7 @@ use platform::object_store::Location;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::{Format, print_json};
 use crate::runs::print;
 use crate::signals::Signals;
@@ -107,10 +107,10 @@ pub(crate) async fn run(args: RegistryArgs, config: &Config) -> Result<ExitCode>
 }
 
 /// What `safari server` is to answer as a registry; none if it is not to.
-pub(crate) fn options_of_server(given: &Option<String>, config: &Config) -> Result<Option<Options>> {
-    let listen = match given.as_deref() {
+pub(crate) fn options_of_server(given: Option<&str>, config: &Config) -> Result<Option<Options>> {
+    let listen = match given {
         Some("off") => None,
-        Some(address) => Some(address.parse().map_err(|_| crate::error::Error::Param(format!("registry={address}")))?),
+        Some(address) => Some(address.parse().map_err(|_| Error::NoRegistryAddress(address.to_owned()))?),
         None => config.registry.listen,
     };
     let Some(listen) = listen else { return Ok(None) };

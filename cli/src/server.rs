@@ -125,7 +125,7 @@ impl OfferArgs {
 
 /// Scheduler and worker in one process.
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
-    let registry = registry_server::options_of_server(&args.registry, &config)?;
+    let registry = registry_server::options_of_server(args.registry.as_deref(), &config)?;
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
     let answering =

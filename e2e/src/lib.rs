@@ -3,6 +3,7 @@
 //! A missing part is an error that says how to install it, never a test that passes without looking.
 
 pub mod error;
+pub mod image_registry;
 pub mod mlflow;
 pub mod nats;
 mod ports;

@@ -21,7 +21,7 @@ before is not copied again.";
 pub(crate) struct CopyArgs {
     /// The model: NAME for all versions, NAME/VERSION or NAME@ALIAS for one
     #[arg(value_name = "MODEL", value_parser = source)]
-    model: Source,
+    target: Source,
     /// Its name at the other server [default: the same]
     #[arg(value_name = "NEW_NAME")]
     new_name: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct CopyArgs {
 
 pub(crate) async fn copy(args: CopyArgs, config: &Config) -> Result<ExitCode> {
     let (from, to) = (server(args.from.as_deref(), config).await?, server(args.to.as_deref(), config).await?);
-    let (name, only) = match &args.model {
+    let (name, only) = match &args.target {
         Source::Latest(name) => (name.clone(), None),
         other => {
             let version = from.find_version(other).await?;

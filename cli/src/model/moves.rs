@@ -28,7 +28,7 @@ people who promote at once one wins, and the other is told who. A refusal says w
 pub(crate) struct PromoteArgs {
     /// The version, such as wildlife/7 or wildlife@challenger
     #[arg(value_name = "MODEL", value_parser = source)]
-    model: Source,
+    target: Source,
     /// The alias
     #[arg(long, value_name = "ALIAS", default_value = CHAMPION)]
     to: String,
@@ -77,7 +77,7 @@ pub(crate) struct HistoryArgs {
 pub(crate) struct ApproveArgs {
     /// The version, such as wildlife/7
     #[arg(value_name = "MODEL", value_parser = source)]
-    model: Source,
+    target: Source,
     /// The alias that it may get
     #[arg(long, value_name = "ALIAS", default_value = CHAMPION)]
     alias: String,
@@ -112,7 +112,7 @@ pub(crate) async fn promote(args: PromoteArgs, config: Config) -> Result<ExitCod
         }
     };
     let client = open(&config, args.who.name.as_deref(), &[]).await?;
-    let version = client.find_version(&args.model).await?;
+    let version = client.find_version(&args.target).await?;
     let wanted = Wanted {
         model: version.name.clone(),
         alias: args.to.clone(),
@@ -121,11 +121,7 @@ pub(crate) async fn promote(args: PromoteArgs, config: Config) -> Result<ExitCod
         reason: args.who.reason,
     };
     let services = Arc::new(Services::new(config));
-    let moved = match move_alias(&services, &client, &wanted).await {
-        Ok(moved) => moved,
-        Err(error) => return Err(error.into()),
-    };
-    match moved {
+    match move_alias(&services, &client, &wanted).await? {
         Some(promotion) => tell(&promotion, args.format),
         None => print(&format!("alias {} of {} names version {} already", args.to, version.name, version.version)),
     }
@@ -165,7 +161,7 @@ pub(crate) async fn history(args: HistoryArgs, config: &Config) -> Result<ExitCo
 
 pub(crate) async fn approve(args: ApproveArgs, config: &Config) -> Result<ExitCode> {
     let client = open(config, args.name.as_deref(), std::slice::from_ref(&args.role)).await?;
-    let version = client.find_version(&args.model).await?;
+    let version = client.find_version(&args.target).await?;
     let request =
         ApprovalRequest { alias: args.alias, version: version.version, role: args.role, comment: args.comment };
     let approval = client.approve(&version.name, &request).await?;
@@ -183,7 +179,11 @@ fn tell(promotion: &Promotion, format: Format) -> Result<ExitCode> {
         print(&seen(gate))?;
     }
     let Promotion { model, alias, .. } = promotion;
-    print(&format!("alias {alias} of {model} names version {}, before {}", number(promotion.to), number(promotion.from)))
+    print(&format!(
+        "alias {alias} of {model} names version {}, before {}",
+        number(promotion.to),
+        number(promotion.from)
+    ))
 }
 
 fn seen(gate: &GateResult) -> String {

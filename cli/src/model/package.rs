@@ -23,7 +23,7 @@ digest. `docker load -i FILE` takes the file; it is an OCI image layout as well.
 pub(crate) struct PackageArgs {
     /// The version
     #[arg(value_name = "MODEL", value_parser = source)]
-    model: Source,
+    target: Source,
     /// Write the image to this file
     #[arg(long, short, value_name = "FILE", required_unless_present = "push")]
     output: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub(crate) struct PackageArgs {
 
 pub(crate) async fn package(args: PackageArgs, config: &Config) -> Result<ExitCode> {
     let client = open(config, None, &[]).await?;
-    let version = client.find_version(&args.model).await?;
+    let version = client.find_version(&args.target).await?;
     let work = tempfile::tempdir().map_err(Error::write(std::env::temp_dir()))?;
     let folder = work.path().join("model");
     let bar = Bar::new("download");

@@ -24,7 +24,7 @@ register the same files again gives the version that they have already.";
 pub(crate) struct RegisterArgs {
     /// A model folder, or what a run has logged, as runs:/RUN/PATH or models:/m-…
     #[arg(value_name = "PATH|URI")]
-    model: String,
+    target: String,
     /// The registered model; made if it is not there [default: the folder's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
@@ -64,7 +64,7 @@ pub(crate) struct RegisterArgs {
 pub(crate) struct DownloadArgs {
     /// The version
     #[arg(value_name = "MODEL", value_parser = source)]
-    model: Source,
+    target: Source,
     /// A folder that does not exist yet
     #[arg(value_name = "DIR")]
     folder: PathBuf,
@@ -74,7 +74,7 @@ pub(crate) struct DownloadArgs {
 pub(crate) struct DeleteArgs {
     /// NAME/VERSION, or NAME for the model with all its versions
     #[arg(value_name = "MODEL", value_parser = source)]
-    model: Source,
+    target: Source,
     /// Do it: needed for a model with all its versions
     #[arg(long)]
     yes: bool,
@@ -82,8 +82,9 @@ pub(crate) struct DeleteArgs {
 
 pub(crate) async fn register(args: RegisterArgs, config: &Config) -> Result<ExitCode> {
     let client = open(config, None, &[]).await?;
-    let folder = PathBuf::from(&args.model);
-    let logged = args.model.parse::<Source>().ok().filter(|source| matches!(source, Source::Run(..) | Source::Logged(_)));
+    let folder = PathBuf::from(&args.target);
+    let logged =
+        args.target.parse::<Source>().ok().filter(|source| matches!(source, Source::Run(..) | Source::Logged(_)));
     let name = match (&args.name, &logged) {
         (Some(name), _) => name.clone(),
         (None, None) => folder_name(&folder)?,
@@ -98,7 +99,11 @@ pub(crate) async fn register(args: RegisterArgs, config: &Config) -> Result<Exit
         tags: tags.collect::<Result<_>>()?,
         aliases: args.alias.clone(),
         key: None,
-        stage: StageOptions { name: String::new(), lineage: lineage(&args)?, input_example: args.input_example.clone() },
+        stage: StageOptions {
+            name: String::new(),
+            lineage: lineage(&args)?,
+            input_example: args.input_example.clone(),
+        },
     };
     let bar = Bar::new("register");
     let registered = match &logged {
@@ -123,15 +128,15 @@ pub(crate) async fn register(args: RegisterArgs, config: &Config) -> Result<Exit
 pub(crate) async fn download(args: DownloadArgs, config: &Config) -> Result<ExitCode> {
     let client = open(config, None, &[]).await?;
     let bar = Bar::new("download");
-    let checked = fetch(&client, &args.model, &args.folder, &bar.progress()).await?;
+    let checked = fetch(&client, &args.target, &args.folder, &bar.progress()).await?;
     drop(bar);
     let how = if checked { "its files are what they were" } else { "it has no checksums to look at" };
-    print(&format!("{} is in {}; {how}", args.model, args.folder.display()))
+    print(&format!("{} is in {}; {how}", args.target, args.folder.display()))
 }
 
 pub(crate) async fn delete(args: DeleteArgs, config: &Config) -> Result<ExitCode> {
     let client = open(config, None, &[]).await?;
-    match &args.model {
+    match &args.target {
         Source::Latest(name) => {
             if !args.yes {
                 return Err(Error::NotSure(name.clone()));
@@ -153,7 +158,7 @@ fn lineage(args: &RegisterArgs) -> Result<Lineage> {
         None => (None, None),
         Some(text) => match text.rsplit_once('@').and_then(|(url, version)| Some((url, version.parse().ok()?))) {
             Some((url, version)) => (Some(url.to_owned()), Some(version)),
-            None => return Err(Error::Param(text.to_owned())),
+            None => return Err(Error::TrainedOn(text.to_owned())),
         },
     };
     Ok(Lineage {

@@ -30,7 +30,7 @@ pub(crate) struct ListArgs {
 pub(crate) struct ShowArgs {
     /// NAME for a model with its versions, NAME@ALIAS or NAME/VERSION for one version
     #[arg(value_name = "MODEL", value_parser = source)]
-    model: Source,
+    target: Source,
     /// How it is told
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -57,7 +57,7 @@ pub(crate) async fn list(args: ListArgs, config: &Config) -> Result<ExitCode> {
 
 pub(crate) async fn show(args: ShowArgs, config: &Config) -> Result<ExitCode> {
     let client = open(config, None, &[]).await?;
-    match &args.model {
+    match &args.target {
         Source::Latest(name) => show_model(&client, name, args.format).await,
         other => {
             let version = client.find_version(other).await?;

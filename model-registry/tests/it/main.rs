@@ -10,6 +10,7 @@ mod common;
 mod experiments;
 mod logged_models;
 mod models;
+mod package;
 mod promotions;
 mod races;
 mod run_search;

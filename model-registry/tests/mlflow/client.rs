@@ -55,11 +55,15 @@ async fn drive(url: &str) {
     let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
     std::fs::write(folder.path().join("weights"), &bytes).unwrap();
     std::fs::write(folder.path().join("empty"), b"").unwrap();
-    let files = client.files(&logged.artifact_location).await.unwrap();
+    let files = client.files(&logged.artifact_uri).await.unwrap();
     assert!(files.is_empty().await.unwrap());
-    let sent = [(folder.path().join("weights"), "data/weights ✓.bin".to_owned()), (folder.path().join("empty"), "empty".to_owned())];
+    let sent = [
+        (folder.path().join("weights"), "data/weights ✓.bin".to_owned()),
+        (folder.path().join("empty"), "empty".to_owned()),
+    ];
     files.upload_all(&sent, &Progress::default()).await.unwrap();
-    let listed: Vec<(String, u64)> = files.list().await.unwrap().into_iter().map(|file| (file.path, file.size)).collect();
+    let listed: Vec<(String, u64)> =
+        files.list().await.unwrap().into_iter().map(|file| (file.path, file.size)).collect();
     assert_eq!(listed, [("data/weights ✓.bin".to_owned(), 3_000_000), ("empty".to_owned(), 0)]);
     let back = folder.path().join("back");
     files.download_all(&back, &Progress::default()).await.unwrap();
@@ -84,7 +88,7 @@ async fn drive(url: &str) {
     let (one, two) = (VersionNumber(1), VersionNumber(2));
     assert_eq!(client.create_version(&new).await.unwrap().version, one);
     assert_eq!(client.create_version(&new).await.unwrap().version, two);
-    assert_eq!(client.version_uri(&model, one).await.unwrap(), logged.artifact_location);
+    assert_eq!(client.version_uri(&model, one).await.unwrap(), logged.artifact_uri);
     client.set_version_tag(&model, one, &tag("v", "2")).await.unwrap();
     assert_eq!(client.version(&model, one).await.unwrap().unwrap().run_id.as_deref(), Some(id.as_str()));
     client.set_alias(&model, "champion", one).await.unwrap();
