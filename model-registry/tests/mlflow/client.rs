@@ -55,7 +55,7 @@ async fn drive(url: &str) {
     let bytes: Vec<u8> = (0..3_000_000u32).map(|number| (number % 251) as u8).collect();
     std::fs::write(folder.path().join("weights"), &bytes).unwrap();
     std::fs::write(folder.path().join("empty"), b"").unwrap();
-    let files = client.files(&logged.artifact_location).await.unwrap();
+    let files = client.files(&logged.artifact_uri).await.unwrap();
     assert!(files.is_empty().await.unwrap());
     let sent = [(folder.path().join("weights"), "data/weights ✓.bin".to_owned()), (folder.path().join("empty"), "empty".to_owned())];
     files.upload_all(&sent, &Progress::default()).await.unwrap();
@@ -84,7 +84,7 @@ async fn drive(url: &str) {
     let (one, two) = (VersionNumber(1), VersionNumber(2));
     assert_eq!(client.create_version(&new).await.unwrap().version, one);
     assert_eq!(client.create_version(&new).await.unwrap().version, two);
-    assert_eq!(client.version_uri(&model, one).await.unwrap(), logged.artifact_location);
+    assert_eq!(client.version_uri(&model, one).await.unwrap(), logged.artifact_uri);
     client.set_version_tag(&model, one, &tag("v", "2")).await.unwrap();
     assert_eq!(client.version(&model, one).await.unwrap().unwrap().run_id.as_deref(), Some(id.as_str()));
     client.set_alias(&model, "champion", one).await.unwrap();
