@@ -5,7 +5,7 @@ use axum::routing::get;
 use axum::{Json as Reply, Router};
 use serde::{Deserialize, Serialize};
 
-use super::{App, Query};
+use super::{App, Query, wrong_type};
 use crate::entities::Metric;
 use crate::limits::{HISTORY_BULK, HISTORY_RUNS, HISTORY_SAMPLES};
 use crate::store::experiments::Page;
@@ -134,6 +134,6 @@ impl Repeated {
     pub(super) fn number(&self, name: &str) -> Result<Option<i64>> {
         let Some(text) = self.first(name) else { return Ok(None) };
         let number = text.trim().parse().map(Some);
-        number.map_err(|_| Error::invalid(format!("Invalid value \"{text}\" for parameter '{name}' supplied.")))
+        number.map_err(|_| wrong_type(name, &text.into()))
     }
 }
