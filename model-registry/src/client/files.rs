@@ -205,11 +205,16 @@ impl Files {
             total += size_of(file).await?;
         }
         progress.tell(Step::Total(total));
-        stream::iter(files)
-            .map(|(file, path)| self.upload(path, file, progress))
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await
+        // Each owns what it needs: futures that borrow from a list cannot be sent to other threads (rust#102211).
+        let sent: Vec<_> = files
+            .iter()
+            .cloned()
+            .map(|(file, path)| {
+                let (files, progress) = (self.clone(), progress.clone());
+                async move { files.upload(&path, &file, &progress).await }
+            })
+            .collect();
+        stream::iter(sent).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     /// Fetches a file. It appears when all of it has come; an answer that breaks off is gone on with.
@@ -241,9 +246,16 @@ impl Files {
             .iter()
             .map(|file| ArtifactPath::parse(&file.path).map(|path| folder.join(path.as_str())))
             .collect::<Result<_>>()?;
-        let fetched = stream::iter(files.iter().zip(&targets))
-            .map(|(file, target)| async move { self.download(&file.path, target, progress).await });
-        fetched.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let fetched: Vec<_> = files
+            .iter()
+            .cloned()
+            .zip(targets)
+            .map(|(file, target)| {
+                let (files, progress) = (self.clone(), progress.clone());
+                async move { files.download(&file.path, &target, &progress).await }
+            })
+            .collect();
+        stream::iter(fetched).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         Ok(files)
     }
 }

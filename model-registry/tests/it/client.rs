@@ -303,3 +303,20 @@ async fn errors_name_the_server_and_no_secret() {
         assert!(Client::connect(bad, Credentials::None).is_err(), "{bad}");
     }
 }
+
+/// Jobs and commands do all of this on threads of their own choice.
+#[test]
+fn what_the_client_does_may_move_between_threads() {
+    fn check<T: Send>(_: &dyn Fn() -> T) {}
+    let (folder, registration, progress) = (Path::new("x"), Registration::default(), Progress::default());
+    let client = || -> Client { unreachable!("nothing is asked") };
+    check(&|| {
+        let (client, registration, progress) = (client(), registration.clone(), progress.clone());
+        async move {
+            register_folder(&client, folder, &registration, &progress).await?;
+            register_logged(&client, &Source::Latest(String::new()), &registration).await?;
+            copy_model(&client, "", None, &client, "", &progress).await?;
+            fetch(&client, &Source::Latest(String::new()), folder, &progress).await
+        }
+    });
+}
