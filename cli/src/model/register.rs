@@ -162,12 +162,11 @@ fn lineage(args: &RegisterArgs) -> Result<Lineage> {
         },
     };
     Ok(Lineage {
-        dag: None,
         dag_run: args.dag_run.clone(),
         training_table: table,
         training_table_version: version,
         code_commit: args.commit.clone(),
-        base_model: None,
+        ..Lineage::default()
     })
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use detector::media::{MediaType, SNIFF_BYTES};
 use detector::train::Material;
@@ -10,6 +11,7 @@ use detector::train::photographs::{Kind, Photograph, Split};
 use detector::train::recorded::RecordedBurst;
 use futures::StreamExt;
 use pipeline::JobContext;
+use platform::object_store::ObjectStore;
 use tempfile::TempDir;
 
 use crate::labelled::{Label, LabelledSet, Sequence};
@@ -84,13 +86,17 @@ async fn files(set: &LabelledSet, folder: &Path, context: &JobContext) -> Result
     let media = set.sequences.iter().flat_map(|sequence| &sequence.media).map(|entry| entry.key.clone());
     let keys: Vec<String> = media.chain(set.pictures.iter().map(|picture| picture.key.clone())).collect();
     let total = keys.len() as u64;
-    let fetching = keys.into_iter().enumerate().map(|(number, key)| {
-        let target = folder.join(number.to_string());
-        async move {
-            let file = file(set, &key, target).await?;
-            Ok::<_, Error>((key, file))
-        }
-    });
+    let fetching: Vec<_> = keys
+        .into_iter()
+        .enumerate()
+        .map(|(number, key)| {
+            let (store, target) = (Arc::clone(&set.store), folder.join(number.to_string()));
+            async move {
+                let file = file(store, &key, target).await?;
+                Ok::<_, Error>((key, file))
+            }
+        })
+        .collect();
     let mut fetching = futures::stream::iter(fetching).buffer_unordered(AT_ONCE);
     let mut files = BTreeMap::new();
     while let Some(next) = fetching.next().await {
@@ -104,11 +110,11 @@ async fn files(set: &LabelledSet, folder: &Path, context: &JobContext) -> Result
     Ok(files)
 }
 
-async fn file(set: &LabelledSet, key: &str, target: PathBuf) -> Result<File> {
-    let path = match set.store.local_path(key) {
+async fn file(store: Arc<dyn ObjectStore>, key: &str, target: PathBuf) -> Result<File> {
+    let path = match store.local_path(key) {
         Some(path) => path,
         None => {
-            set.store.download(key, &target).await?;
+            store.download(key, &target).await?;
             target
         }
     };
