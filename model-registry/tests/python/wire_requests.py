@@ -527,7 +527,7 @@ def pages(wire, path, body, rows, method="POST"):
     for _ in range(30):
         page = wire.json(method, path, body)
         token = page.get("next_page_token")
-        if token.values[0] in ("missing", "", None):
+        if {"missing", "", None} & set(token.values):
             return
         body = {**body, "page_token": token}
 
