@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::rules::upstream;
 use super::super::*;
-use super::rows::{AttemptName, DagRow, InstanceRow, Rows, RunNumber, RunRow};
+use super::rows::{AttemptName, DagRow, InstanceRow, MOST_LOST, Rows, RunNumber, RunRow};
 use crate::dag::{Decision, TriggerRule, Upstream};
 
 /// Why a promise is broken.
@@ -135,6 +135,8 @@ impl Watch {
             let before = *self.ended.entry(name).or_insert(attempt.state);
             hold(before == attempt.state, || format!("attempt {} was {before}", attempt.number))?;
         }
+        let is_given_up = one.state.is_finished() || one.lost_in_a_row < i64::from(MOST_LOST);
+        hold(is_given_up, || format!("it is tried again after {} losses in a row", one.lost_in_a_row))?;
         let succeeded = one.tries.iter().filter(|attempt| attempt.state == AttemptState::Succeeded).count();
         let was_tried = one.kind != InstanceKind::Map && one.state == TaskState::Succeeded;
         hold(!was_tried || succeeded > 0, || "it succeeded without an attempt".to_owned())?;

@@ -8,6 +8,9 @@ use super::super::*;
 pub(super) const HOST: &str = "host";
 pub(super) const PID: u32 = 1;
 
+/// So many lost attempts in a row fail an instance; two make it a suspect.
+pub(super) const MOST_LOST: u32 = 3;
+
 /// A run by the order of its making, from 0.
 pub(super) type RunNumber = usize;
 

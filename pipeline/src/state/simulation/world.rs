@@ -9,7 +9,7 @@ use super::check::{Verdict, Watch, all_have_ended};
 use super::counts::Counts;
 use super::dags::random_dag;
 use super::model::{Answer, Asked, AskedOfRun, Claim, Flaw, Model};
-use super::rows::{AttemptName, RunNumber};
+use super::rows::{AttemptName, MOST_LOST, RunNumber};
 use super::sql::Sql;
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -18,8 +18,6 @@ const POOLS: [(&str, u32); 2] = [("p", 3), ("q", 2)];
 /// Steps after which faults end, and after which a history must have ended.
 const FAULTY: usize = 30;
 const PATIENCE: usize = 3000;
-/// So many lost attempts in a row fail an instance; two make it a suspect.
-const MOST_LOST: u32 = 3;
 
 /// One history under way.
 pub(super) struct World {
