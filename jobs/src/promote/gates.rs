@@ -36,7 +36,6 @@ const FILLED_IN: [&str; 2] = ["model", "version"];
 #[derive(Debug)]
 pub struct LakeGates {
     services: Arc<Services>,
-    client: Client,
     /// The view in the place of the table.
     evaluation: String,
 }
@@ -46,7 +45,7 @@ impl LakeGates {
     ///
     /// # Errors
     /// The registry cannot be asked, or has no such version.
-    pub async fn new(services: Arc<Services>, client: Client, candidate: &Candidate) -> crate::Result<Self> {
+    pub async fn new(services: Arc<Services>, client: &Client, candidate: &Candidate) -> crate::Result<Self> {
         let mut numbered = Vec::new();
         for version in [Some(candidate.challenger), candidate.champion].into_iter().flatten() {
             let Some(known) = client.version(&candidate.model, version).await? else {
@@ -56,7 +55,7 @@ impl LakeGates {
             let content = known.tags.iter().find(|tag| tag.key == MODEL_VERSION_TAG);
             numbered.extend(content.map(|content| (version, content.value.clone())));
         }
-        Ok(Self { services, client, evaluation: view(&candidate.model, &numbered) })
+        Ok(Self { services, evaluation: view(&candidate.model, &numbered) })
     }
 
     async fn row(&self, sql: &str) -> Result<GateRow, String> {

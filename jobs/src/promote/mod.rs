@@ -54,7 +54,7 @@ pub async fn promote(services: &Arc<Services>, client: &Client, wanted: &Wanted)
     }
     let candidate =
         Candidate { model: wanted.model.clone(), alias: wanted.alias.clone(), challenger: wanted.version, champion };
-    let runner = LakeGates::new(Arc::clone(services), client.clone(), &candidate).await?;
+    let runner = LakeGates::new(Arc::clone(services), client, &candidate).await?;
     let evaluated = wanted.gates.evaluate(&candidate, &runner).await;
     // What refuses is sent, too: the audit has it.
     let request = PromotionRequest {
