@@ -116,12 +116,16 @@ fn a_server_that_is_killed_in_an_upload_shows_nothing_of_it() {
     let home = tempfile::tempdir().unwrap();
     let registry = Registry::start(home.path(), &[]);
     let mut upload = TcpStream::connect(&registry.address).unwrap();
-    let head = "PUT /api/2.0/mlflow-artifacts/artifacts/model/weights HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n";
+    let head =
+        "PUT /api/2.0/mlflow-artifacts/artifacts/model/weights HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n\r\n";
     upload.write_all(head.as_bytes()).unwrap();
     upload.write_all(&vec![7; 4_000_000]).unwrap();
     let unfinished = home.path().join("home/artifacts/.safari-tmp-uploads");
     wait_until("some of it is on the disk", || {
-        std::fs::read_dir(&unfinished).into_iter().flatten().any(|file| file.unwrap().metadata().unwrap().len() > 1_000_000)
+        std::fs::read_dir(&unfinished)
+            .into_iter()
+            .flatten()
+            .any(|file| file.unwrap().metadata().unwrap().len() > 1_000_000)
     });
     registry.signal("-KILL");
     drop(upload);
@@ -183,11 +187,36 @@ fn models_are_kept_without_a_server() {
     let dir = home.path();
     let one = model(&dir.join("one"), b"one");
     let two = model(&dir.join("two"), b"two");
-    let made = json(dir, &["model", "register", &one, "--name", "owl", "--alias", "champion", "--tag", "site=north",
-        "--description", "the first", "--dag-run", "019a", "--trained-on", "s3://lake/labels@7", "--commit", "0c0ffee", "--format", "json"]);
+    let made = json(
+        dir,
+        &[
+            "model",
+            "register",
+            &one,
+            "--name",
+            "owl",
+            "--alias",
+            "champion",
+            "--tag",
+            "site=north",
+            "--description",
+            "the first",
+            "--dag-run",
+            "019a",
+            "--trained-on",
+            "s3://lake/labels@7",
+            "--commit",
+            "0c0ffee",
+            "--format",
+            "json",
+        ],
+    );
     assert_eq!((made["version"].as_str(), made["is_new"].as_bool()), (Some("1"), Some(true)), "{made}");
     assert!(said(dir, &["model", "register", &one, "--name", "owl"]).contains("models:/owl/1 registered before"));
-    assert!(said(dir, &["model", "register", &two, "--name", "owl", "--alias", "challenger"]).contains("models:/owl/2 registered"));
+    assert!(
+        said(dir, &["model", "register", &two, "--name", "owl", "--alias", "challenger"])
+            .contains("models:/owl/2 registered")
+    );
     let shown = said(dir, &["model", "show", "owl"]);
     assert!(shown.contains("champion") && shown.contains("challenger"), "{shown}");
     let shown = said(dir, &["model", "show", "owl@champion"]);
@@ -195,7 +224,10 @@ fn models_are_kept_without_a_server() {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let compared = said(dir, &["model", "compare", "owl@champion", "owl@challenger"]);
-    assert!(compared.contains("weights") && compared.contains("site") && compared.contains("more are the same"), "{compared}");
+    assert!(
+        compared.contains("weights") && compared.contains("site") && compared.contains("more are the same"),
+        "{compared}"
+    );
 
     let target = dir.join("fetched").display().to_string();
     assert!(said(dir, &["model", "download", "owl@challenger", &target]).contains("its files are what they were"));
@@ -204,7 +236,11 @@ fn models_are_kept_without_a_server() {
     assert!(said(dir, &["model", "copy", "owl", "owl-copy"]).contains("copied before"));
 
     let gates = dir.join("gates.yaml");
-    std::fs::write(&gates, "gates:\n  - name: reviewed\n    tags: {reviewed: 'yes'}\n  - name: one ranger\n    approvals: {ranger: 1}\n").unwrap();
+    std::fs::write(
+        &gates,
+        "gates:\n  - name: reviewed\n    tags: {reviewed: 'yes'}\n  - name: one ranger\n    approvals: {ranger: 1}\n",
+    )
+    .unwrap();
     let gates = gates.display().to_string();
     let promote = ["model", "promote", "owl/2", "--gates", &gates, "--reason", "spring", "--as", "ada"];
     let told = refused(dir, &promote);
@@ -212,13 +248,22 @@ fn models_are_kept_without_a_server() {
     said(dir, &["model", "approve", "owl/2", "--role", "ranger", "--as", "grace"]);
     let told = refused(dir, &promote);
     assert!(told.contains("reviewed") && !told.contains("`one ranger`"), "{told}");
-    assert!(said(dir, &["model", "promote", "owl/2", "--as", "ada", "--reason", "no gates"]).contains("names version 2, before 1"));
-    assert!(said(dir, &["model", "rollback", "owl", "--as", "eve", "--reason", "worse"]).contains("names version 1, before 2"));
+    assert!(
+        said(dir, &["model", "promote", "owl/2", "--as", "ada", "--reason", "no gates"])
+            .contains("names version 2, before 1")
+    );
+    assert!(
+        said(dir, &["model", "rollback", "owl", "--as", "eve", "--reason", "worse"])
+            .contains("names version 1, before 2")
+    );
     let history = json(dir, &["model", "history", "owl", "--alias", "champion", "--format", "json"]);
     let outcomes: Vec<&str> = history.as_array().unwrap().iter().map(|one| one["outcome"].as_str().unwrap()).collect();
     assert_eq!(outcomes[..4], ["moved", "moved", "refused", "refused"], "{history}");
     let history = said(dir, &["model", "history", "owl"]);
-    assert!(history.contains("eve") && history.contains("worse") && history.contains("refused: gate `reviewed`"), "{history}");
+    assert!(
+        history.contains("eve") && history.contains("worse") && history.contains("refused: gate `reviewed`"),
+        "{history}"
+    );
 
     assert!(refused(dir, &["model", "delete", "owl"]).contains("--yes"));
     said(dir, &["model", "delete", "owl/2"]);

@@ -14,7 +14,8 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 /// Files of every version: their names say how many bytes they have.
-const FILES: [(&str, usize); 3] = [("data/weights-1500000.bin", 1_500_000), ("MLmodel-300.bin", 300), ("more-70000.bin", 70_000)];
+const FILES: [(&str, usize); 3] =
+    [("data/weights-1500000.bin", 1_500_000), ("MLmodel-300.bin", 300), ("more-70000.bin", 70_000)];
 const CLIENTS: usize = 6;
 
 /// A registry that is killed when this is dropped.
@@ -106,7 +107,9 @@ async fn no_version_points_to_files_that_are_not_whole() {
 
 /// Makes a logged model, its files and a version of it; nothing once the server is gone.
 async fn register(client: &Client, url: &str, number: u32) -> Option<(String, String)> {
-    let made = ask(client, url, Method::POST, "logged-models", json!({"experiment_id": "0", "name": format!("net{number}")})).await?;
+    let made =
+        ask(client, url, Method::POST, "logged-models", json!({"experiment_id": "0", "name": format!("net{number}")}))
+            .await?;
     let info = &made["model"]["info"];
     let (id, place) = (info["model_id"].as_str().unwrap(), info["artifact_uri"].as_str().unwrap());
     let place = place.trim_start_matches("mlflow-artifacts:/");
@@ -116,7 +119,14 @@ async fn register(client: &Client, url: &str, number: u32) -> Option<(String, St
         assert_eq!(answer.status(), 200);
         answer.bytes().await.ok()?;
     }
-    ask(client, url, Method::PATCH, &format!("logged-models/{id}"), json!({"model_id": id, "status": "LOGGED_MODEL_READY"})).await?;
+    ask(
+        client,
+        url,
+        Method::PATCH,
+        &format!("logged-models/{id}"),
+        json!({"model_id": id, "status": "LOGGED_MODEL_READY"}),
+    )
+    .await?;
     let version = json!({"name": "owl", "source": format!("models:/{id}"), "model_id": id});
     let made = ask(client, url, Method::POST, "model-versions/create", version).await?;
     Some((made["model_version"]["version"].as_str().unwrap().to_owned(), id.to_owned()))
@@ -125,9 +135,12 @@ async fn register(client: &Client, url: &str, number: u32) -> Option<(String, St
 /// Every version has all its files, whole; what was said to be made is there; numbers have no gap or repeat; a file that
 /// is listed is whole, whoever it belongs to.
 async fn check(registry: &Registry, acknowledged: &[(String, String)]) {
-    let found = registry.must(Method::GET, "model-versions/search?max_results=10000&filter=name%3D%27owl%27", Value::Null).await;
+    let found = registry
+        .must(Method::GET, "model-versions/search?max_results=10000&filter=name%3D%27owl%27", Value::Null)
+        .await;
     let versions = found["model_versions"].as_array().cloned().unwrap_or_default();
-    let mut numbers: Vec<u32> = versions.iter().map(|version| version["version"].as_str().unwrap().parse().unwrap()).collect();
+    let mut numbers: Vec<u32> =
+        versions.iter().map(|version| version["version"].as_str().unwrap().parse().unwrap()).collect();
     numbers.sort_unstable();
     assert_eq!(numbers, (1..=versions.len() as u32).collect::<Vec<_>>());
     for (number, id) in acknowledged {
@@ -138,7 +151,11 @@ async fn check(registry: &Registry, acknowledged: &[(String, String)]) {
         let id = version["source"].as_str().unwrap().trim_start_matches("models:/");
         let model = registry.must(Method::GET, &format!("logged-models/{id}"), Value::Null).await;
         assert_eq!(model["model"]["info"]["status"], "LOGGED_MODEL_READY");
-        let place = model["model"]["info"]["artifact_uri"].as_str().unwrap().trim_start_matches("mlflow-artifacts:/").to_owned();
+        let place = model["model"]["info"]["artifact_uri"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("mlflow-artifacts:/")
+            .to_owned();
         for (name, size) in FILES {
             let url = format!("{}/api/2.0/mlflow-artifacts/artifacts/{place}/{name}", registry.url);
             let answer = registry.client.get(url).send().await.unwrap();
@@ -178,7 +195,10 @@ async fn bodies_without_an_end_are_refused_and_bombs_are_only_bytes() {
             let (url, run) = (registry.url.clone(), run.clone());
             let sent = tokio::task::spawn_blocking(move || endless(&url, path, &run, 1 << 30, announced));
             let (status, bytes) = sent.await.unwrap();
-            assert!((400..500).contains(&status) || status == 0 && bytes < 1 << 28, "{path}: {status} after {bytes} bytes");
+            assert!(
+                (400..500).contains(&status) || status == 0 && bytes < 1 << 28,
+                "{path}: {status} after {bytes} bytes"
+            );
         }
     }
     let tags = registry.must(Method::GET, &format!("runs/get?run_id={run}"), Value::Null).await;
@@ -217,7 +237,11 @@ fn endless(url: &str, path: &str, run: &str, most: usize, announced: bool) -> (u
     let mut next: &[u8] = begin.as_bytes();
     while sent < most {
         let part = &next[..next.len().min(most - sent)];
-        let framed = if announced { part.to_vec() } else { [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat() };
+        let framed = if announced {
+            part.to_vec()
+        } else {
+            [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat()
+        };
         if stream.write_all(&framed).is_err() {
             break;
         }

@@ -191,9 +191,10 @@ mod tests {
 
     /// Living processes whose session is this one: the sixth field of `/proc/PID/stat`.
     fn processes_of(session: u32) -> usize {
-        let stats = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
-            std::fs::read_to_string(entry.path().join("stat")).ok()
-        });
+        let stats = std::fs::read_dir("/proc")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok());
         let of_session = |stat: &String| {
             let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
             fields[0] != "Z" && fields[3] == session.to_string()

@@ -66,8 +66,9 @@ pub struct Run {
     pub data: RunData,
     /// What it read.
     pub inputs: RunInputs,
-    /// What it made.
-    pub outputs: RunOutputs,
+    /// What it made; a new run has nothing to say about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outputs: Option<RunOutputs>,
 }
 
 /// What a run is.

@@ -84,7 +84,7 @@ pub struct Service {
 pub async fn open(places: &Places) -> Result<App> {
     let (store, artifacts) =
         tokio::try_join!(Store::open_current(&places.database, ARTIFACT_ROOT), Artifacts::open(&places.artifacts))?;
-    let webhooks = Webhooks::new(places.webhooks.clone(), SecretKey::open_in(&places.home)?)?;
+    let webhooks = Webhooks::new(places.webhooks, SecretKey::open_in(&places.home)?)?;
     Ok(App { store, artifacts: Arc::new(artifacts), webhooks })
 }
 

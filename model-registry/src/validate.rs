@@ -20,7 +20,22 @@ pub(crate) fn missing(name: &str) -> Error {
 /// A value that is not allowed for a field, and why.
 pub(crate) fn not_allowed(path: &str, value: &Value, why: &str) -> Error {
     let end = if why.is_empty() { ".".to_owned() } else { format!(": {why}") };
-    Error::invalid(format!("Invalid value {value} for parameter '{path}' supplied{end}"))
+    Error::invalid(format!("Invalid value {} for parameter '{path}' supplied{end}", ascii(value)))
+}
+
+/// JSON whose characters are all ASCII, as Python writes it.
+fn ascii(value: &Value) -> String {
+    let mut text = String::new();
+    for character in value.to_string().chars() {
+        if character.is_ascii() {
+            text.push(character);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            text.push_str(&format!("\\u{unit:04x}"));
+        }
+    }
+    text
 }
 
 /// The key of a metric, param or tag, at a place of the request.
@@ -165,6 +180,12 @@ mod tests {
             "Invalid value \"a/../b\" for parameter 'tags[1].key' supplied: Names may be treated as files in certain \
              cases, and must not resolve to other names when treated as such. This name would resolve to 'b'"
         );
+    }
+
+    #[test]
+    fn values_are_shown_as_python_shows_them() {
+        let error = not_allowed("key", &Value::from("ü🦁\""), "why");
+        assert_eq!(error.to_string(), r#"Invalid value "\u00fc\ud83e\udd81\"" for parameter 'key' supplied: why"#);
     }
 
     #[test]

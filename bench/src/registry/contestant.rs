@@ -39,8 +39,13 @@ impl Contestant {
         let began = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.map_err(Error::io("safari registry"))?;
-        let mut started =
-            Self { port, database, started_in: Duration::ZERO, processes: Processes::Ours { child, _home: home }, folder };
+        let mut started = Self {
+            port,
+            database,
+            started_in: Duration::ZERO,
+            processes: Processes::Ours { child, _home: home },
+            folder,
+        };
         while !started.answers().await {
             if began.elapsed() > START {
                 return Err(Error::failed("safari registry", "it does not answer; start it by hand to see why"));
@@ -53,7 +58,8 @@ impl Contestant {
 
     /// `mlflow server` on SQLite and a folder, with one worker and without its runner of jobs.
     pub(super) async fn real() -> Result<Self> {
-        let server = mlflow::Server::start().await.map_err(|error| Error::failed("mlflow server", error.to_string()))?;
+        let server =
+            mlflow::Server::start().await.map_err(|error| Error::failed("mlflow server", error.to_string()))?;
         let database = server.database();
         let folder = database.with_file_name("artifacts");
         let port = server.url().rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or(0);
@@ -77,7 +83,8 @@ impl Contestant {
             // A process may just have ended.
             if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
                 let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-                ticks += rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+                ticks +=
+                    rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
             }
         }
         // The kernel counts in hundredths of a second.

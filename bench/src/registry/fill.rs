@@ -46,7 +46,8 @@ pub(super) async fn fill(server: &Contestant, is_ours: bool, versions: usize, ru
     let statements = if is_ours { of_ours(&experiment, runs) } else { of_real(&experiment, runs) };
     insert(server, &statements).await?;
     // What was put in is there, and found.
-    let body = json!({ "experiment_ids": [experiment], "filter": "metrics.f1 > 0.5 AND tags.site = 's7'", "max_results": 1 });
+    let body =
+        json!({ "experiment_ids": [experiment], "filter": "metrics.f1 > 0.5 AND tags.site = 's7'", "max_results": 1 });
     let found = post(&mut connection, "runs/search", body).await?;
     let run = &found["runs"][0];
     if run["data"]["metrics"].as_array().map(Vec::len) != Some(2) {
@@ -69,8 +70,12 @@ fn of_real(experiment: &str, runs: usize) -> Vec<String> {
         ),
         format!("{numbers} INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) {metric}"),
         format!("{numbers} INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid) {metric}"),
-        format!("{numbers} INSERT INTO tags (key, value, run_uuid) SELECT 'site', 's' || (i % 50), printf('%032x', i) FROM n"),
-        format!("{numbers} INSERT INTO tags (key, value, run_uuid) SELECT 'mlflow.runName', 'run ' || i, printf('%032x', i) FROM n"),
+        format!(
+            "{numbers} INSERT INTO tags (key, value, run_uuid) SELECT 'site', 's' || (i % 50), printf('%032x', i) FROM n"
+        ),
+        format!(
+            "{numbers} INSERT INTO tags (key, value, run_uuid) SELECT 'mlflow.runName', 'run ' || i, printf('%032x', i) FROM n"
+        ),
     ]
 }
 

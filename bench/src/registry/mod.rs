@@ -91,9 +91,21 @@ async fn measure(place: &Workplace) -> Result<Vec<Row>> {
 fn workloads() -> Vec<Workload> {
     let read = (READ_GOAL, Some(PROCESSOR_GOAL));
     vec![
-        Workload { what: "registered-models/get, 1 version", goals: read, ask: |_| same("registered-models/get?name=one") },
-        Workload { what: "registered-models/get, 1,000 versions", goals: read, ask: |_| same("registered-models/get?name=many") },
-        Workload { what: "get by alias", goals: read, ask: |_| same("registered-models/alias?name=many&alias=champion") },
+        Workload {
+            what: "registered-models/get, 1 version",
+            goals: read,
+            ask: |_| same("registered-models/get?name=one"),
+        },
+        Workload {
+            what: "registered-models/get, 1,000 versions",
+            goals: read,
+            ask: |_| same("registered-models/get?name=many"),
+        },
+        Workload {
+            what: "get by alias",
+            goals: read,
+            ask: |_| same("registered-models/alias?name=many&alias=champion"),
+        },
         Workload {
             what: "model-versions/search, a page of 100",
             goals: read,
@@ -122,8 +134,7 @@ fn order(filled: &Filled) -> Ask {
     let experiment = filled.experiment.clone();
     Arc::new(move |number| {
         let filter = format!("tags.site = 's{}'", number % 50);
-        let body =
-            json!({ "experiment_ids": [experiment], "filter": filter, "order_by": ["metrics.f1 DESC"], "max_results": 20 });
+        let body = json!({ "experiment_ids": [experiment], "filter": filter, "order_by": ["metrics.f1 DESC"], "max_results": 20 });
         Request::post("/api/2.0/mlflow/runs/search", &body)
     })
 }
@@ -169,7 +180,8 @@ async fn start(place: &Workplace, ours: &Contestant, real: &Contestant) -> Resul
     let numbers = (median(&times), real.started_in.as_secs_f64());
     let row = Row::compare("start to first answer, with empty tables made", PEER, "s", numbers, false);
     let met = Some(numbers.0 < START_GOAL);
-    Ok(Row { goal: Some(format!("< {START_GOAL} s")), met, ..row }.note(format!("{} starts of ours, one of the peer", times.len())))
+    Ok(Row { goal: Some(format!("< {START_GOAL} s")), met, ..row }
+        .note(format!("{} starts of ours, one of the peer", times.len())))
 }
 
 fn memory(what: &str, ours: &Contestant, real: &Contestant) -> Result<Row> {

@@ -127,7 +127,8 @@ struct Bar(ProgressBar);
 impl Bar {
     fn new(what: &str) -> Self {
         let bar = add_bar(ProgressBar::new(0));
-        let style = ProgressStyle::with_template("{prefix:>8} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
+        let style =
+            ProgressStyle::with_template("{prefix:>8} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
         if let Ok(style) = style {
             bar.set_style(style.progress_chars("=> "));
         }

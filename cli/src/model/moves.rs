@@ -179,7 +179,11 @@ fn tell(promotion: &Promotion, format: Format) -> Result<ExitCode> {
         print(&seen(gate))?;
     }
     let Promotion { model, alias, .. } = promotion;
-    print(&format!("alias {alias} of {model} names version {}, before {}", number(promotion.to), number(promotion.from)))
+    print(&format!(
+        "alias {alias} of {model} names version {}, before {}",
+        number(promotion.to),
+        number(promotion.from)
+    ))
 }
 
 fn seen(gate: &GateResult) -> String {

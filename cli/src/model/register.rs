@@ -83,7 +83,8 @@ pub(crate) struct DeleteArgs {
 pub(crate) async fn register(args: RegisterArgs, config: &Config) -> Result<ExitCode> {
     let client = open(config, None, &[]).await?;
     let folder = PathBuf::from(&args.target);
-    let logged = args.target.parse::<Source>().ok().filter(|source| matches!(source, Source::Run(..) | Source::Logged(_)));
+    let logged =
+        args.target.parse::<Source>().ok().filter(|source| matches!(source, Source::Run(..) | Source::Logged(_)));
     let name = match (&args.name, &logged) {
         (Some(name), _) => name.clone(),
         (None, None) => folder_name(&folder)?,
@@ -98,7 +99,11 @@ pub(crate) async fn register(args: RegisterArgs, config: &Config) -> Result<Exit
         tags: tags.collect::<Result<_>>()?,
         aliases: args.alias.clone(),
         key: None,
-        stage: StageOptions { name: String::new(), lineage: lineage(&args)?, input_example: args.input_example.clone() },
+        stage: StageOptions {
+            name: String::new(),
+            lineage: lineage(&args)?,
+            input_example: args.input_example.clone(),
+        },
     };
     let bar = Bar::new("register");
     let registered = match &logged {
@@ -157,12 +162,11 @@ fn lineage(args: &RegisterArgs) -> Result<Lineage> {
         },
     };
     Ok(Lineage {
-        dag: None,
         dag_run: args.dag_run.clone(),
         training_table: table,
         training_table_version: version,
         code_commit: args.commit.clone(),
-        base_model: None,
+        ..Lineage::default()
     })
 }
 

@@ -1,10 +1,11 @@
 //! `experiments/…`.
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::routing::{get, post};
 use axum::{Json as Reply, Router};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::metrics::Repeated;
 use super::wire::{KeyValue, one_of, whole};
 use super::{App, Json, Query};
 use crate::entities::{DatasetSummary, Experiment, Pair, View};
@@ -18,7 +19,7 @@ pub(super) fn routes() -> Router<App> {
         .route("/experiments/create", post(create))
         .route("/experiments/get", get(by_id))
         .route("/experiments/get-by-name", get(by_name))
-        .route("/experiments/search", post(find))
+        .route("/experiments/search", post(find).get(find_by_query))
         .route("/experiments/delete", post(delete))
         .route("/experiments/restore", post(restore))
         .route("/experiments/update", post(rename))
@@ -157,6 +158,29 @@ struct Found {
 }
 
 async fn find(State(app): State<App>, Json(request): Json<Find>) -> Result<Reply<Found>> {
+    answer(&app, request).await
+}
+
+async fn find_by_query(State(app): State<App>, RawQuery(query): RawQuery) -> Result<Reply<Found>> {
+    let query = Repeated::read(query)?;
+    let text = |name: &str| query.first(name).map(str::to_owned);
+    // A view that is none is the first one, as protobuf has it.
+    let view_type = match query.first("view_type") {
+        Some("DELETED_ONLY" | "2") => View::DeletedOnly,
+        Some("ALL" | "3") => View::All,
+        _ => View::ActiveOnly,
+    };
+    let request = Find {
+        max_results: query.number("max_results")?,
+        page_token: text("page_token"),
+        filter: text("filter"),
+        order_by: Some(query.all("order_by")),
+        view_type: Some(view_type),
+    };
+    answer(&app, request).await
+}
+
+async fn answer(app: &App, request: Find) -> Result<Reply<Found>> {
     let size = page_size(request.max_results.unwrap_or(0))?;
     let page = Page::new(size, request.page_token.as_deref())?;
     let order_by = request.order_by.unwrap_or_default();
@@ -227,6 +251,14 @@ fn artifact_location(location: &str) -> Result<()> {
     length(location, ARTIFACT_LOCATION, "artifact_location")?;
     if location.contains(['#', ';']) {
         return Err(Error::invalid("'artifact_location' URL can't include fragments or params."));
+    }
+    if let Some((scheme, _)) = location.split_once("://")
+        && ["http", "https", "ftp", "sftp"].contains(&scheme.to_ascii_lowercase().as_str())
+    {
+        return Err(Error::invalid(format!(
+            "'artifact_location' cannot use the '{scheme}' scheme: it would lead to a host other than the server's \
+             artifact storage"
+        )));
     }
     if location.starts_with("runs:") {
         return Err(Error::invalid(format!("Artifact location cannot be a runs:/ URI. Given: '{location}'")));

@@ -5,7 +5,7 @@ use axum::routing::get;
 use axum::{Json as Reply, Router};
 use serde::{Deserialize, Serialize};
 
-use super::{App, Query};
+use super::{App, Query, wrong_type};
 use crate::entities::Metric;
 use crate::limits::{HISTORY_BULK, HISTORY_RUNS, HISTORY_SAMPLES};
 use crate::store::experiments::Page;
@@ -111,10 +111,10 @@ async fn interval(State(app): State<App>, RawQuery(query): RawQuery) -> Result<R
 }
 
 /// A query whose fields may occur more than once.
-struct Repeated(Vec<(String, String)>);
+pub(super) struct Repeated(Vec<(String, String)>);
 
 impl Repeated {
-    fn read(query: Option<String>) -> Result<Self> {
+    pub(super) fn read(query: Option<String>) -> Result<Self> {
         let query = query.unwrap_or_default();
         let pairs: Vec<_> = url::form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         if pairs.iter().any(|(key, value)| key.contains('\0') || value.contains('\0')) {
@@ -123,17 +123,17 @@ impl Repeated {
         Ok(Self(pairs))
     }
 
-    fn all(&self, name: &str) -> Vec<String> {
+    pub(super) fn all(&self, name: &str) -> Vec<String> {
         self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect()
     }
 
-    fn first(&self, name: &str) -> Option<&str> {
+    pub(super) fn first(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    fn number(&self, name: &str) -> Result<Option<i64>> {
+    pub(super) fn number(&self, name: &str) -> Result<Option<i64>> {
         let Some(text) = self.first(name) else { return Ok(None) };
         let number = text.trim().parse().map(Some);
-        number.map_err(|_| Error::invalid(format!("Invalid value \"{text}\" for parameter '{name}' supplied.")))
+        number.map_err(|_| wrong_type(name, &text.into()))
     }
 }

@@ -172,7 +172,7 @@ struct LogMetric {
 
 async fn log_metric(State(app): State<App>, Json(request): Json<LogMetric>) -> Result<Reply<Empty>> {
     let id = run_id(request.run_id, request.run_uuid)?;
-    let metric = request.metric.read("", |field| missing(field))?;
+    let metric = request.metric.read("", missing)?;
     app.store.log_batch(&id, &Batch { metrics: vec![metric], ..Batch::default() }).await?;
     DONE
 }

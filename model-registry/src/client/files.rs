@@ -35,7 +35,7 @@ pub struct Files {
 #[derive(Clone, Debug)]
 enum Place {
     /// The server keeps them or passes them on.
-    Proxy { transport: Transport, root: ArtifactPath },
+    Proxy { transport: Box<Transport>, root: ArtifactPath },
     /// Clients reach them themselves.
     Store(Arc<dyn ObjectStore>),
 }
@@ -106,7 +106,7 @@ impl Client {
     /// The URI is of another kind, or the bucket cannot be used.
     pub async fn files(&self, uri: &str) -> Result<Files> {
         if let Ok(root) = ArtifactPath::of_uri(uri) {
-            return Ok(Files { place: Place::Proxy { transport: self.transport.clone(), root } });
+            return Ok(Files { place: Place::Proxy { transport: Box::new(self.transport.clone()), root } });
         }
         let location = Location::parse(uri)?;
         Ok(Files { place: Place::Store(object_store::open(&location).await?) })

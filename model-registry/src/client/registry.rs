@@ -189,7 +189,7 @@ impl Client {
                 break;
             }
         }
-        found.sort_by(|one: &ModelVersion, other| other.version.cmp(&one.version));
+        found.sort_by_key(|found: &ModelVersion| std::cmp::Reverse(found.version));
         Ok(found)
     }
 

@@ -1,7 +1,7 @@
 //! Filters and orders of logged models.
 
 use super::Filter;
-use super::condition::{Condition, Dataset, NumberComparator, Part, Test};
+use super::condition::{Condition, Dataset, NumberComparator, Part, Test, TextComparator};
 use super::order::{Key, Order};
 use super::parser::{Clause, Complaint, Value, parse};
 use super::terms::{integer_test, list, text_test};
@@ -147,6 +147,9 @@ fn attribute(key: &str, comparator: &str, clause: &Clause) -> Result<Condition> 
         "last_updated_timestamp" | "last_updated_timestamp_ms" => {
             Ok(Condition::Column { column: "l.updated_at", test: number(&shown, comparator, clause)? })
         }
+        "experiment_id" => {
+            Ok(Condition::Column { column: "l.experiment_id", test: experiments(&shown, comparator, clause)? })
+        }
         "name" => text("l.name"),
         "model_id" => text("l.id"),
         "model_type" => text("l.model_type"),
@@ -166,6 +169,21 @@ fn number(shown: &str, comparator: &str, clause: &Clause) -> Result<Test> {
         let found = clause.value.written();
         Error::invalid(format!("Expected a number to compare {shown} with. Found {found}"))
     })
+}
+
+/// Experiments by their numbers, which stand in quotes; a text that is no number is that of none.
+fn experiments(shown: &str, comparator: &str, clause: &Clause) -> Result<Test> {
+    let number = |text: &String| text.trim().parse().unwrap_or(-1);
+    match text_or_list(shown, comparator, clause)? {
+        Test::OneOf { wanted, values } => Ok(Test::Integers { wanted, values: values.iter().map(number).collect() }),
+        Test::Text { comparator: TextComparator::Equal, value } => {
+            Ok(Test::Integers { wanted: true, values: vec![number(&value)] })
+        }
+        Test::Text { comparator: TextComparator::NotEqual, value } => {
+            Ok(Test::Integers { wanted: false, values: vec![number(&value)] })
+        }
+        _ => Err(no_such_operator(shown, comparator, "('=', '!=', 'IN', 'NOT IN')")),
+    }
 }
 
 /// A text, whose single quotes may be left out, or a list.

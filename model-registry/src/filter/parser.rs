@@ -48,6 +48,9 @@ pub(super) enum Complaint {
 /// What in the filter is no clause.
 pub(super) fn parse(filter: &str, complaint: Complaint) -> Result<Vec<Clause>> {
     let tokens = tokens(filter);
+    if tokens.is_empty() && !filter.is_empty() {
+        return Err(Error::invalid(format!("Invalid filter {}. Could not be parsed.", quoted(filter))));
+    }
     if let Some(end) = tokens.iter().position(|token| token.kind == Kind::Semicolon)
         && end + 1 < tokens.len()
     {
@@ -236,6 +239,7 @@ mod tests {
         let refused = |filter: &str| parse(filter, Complaint::Quoted).unwrap_err().to_string();
         assert_eq!(refused("metrics.a > 1 OR metrics.b > 2"), "Invalid clause(s) in filter string: 'OR'");
         assert_eq!(refused("(a = 'x')"), "Invalid clause(s) in filter string: '(a = 'x')'");
+        assert_eq!(refused(" "), "Invalid filter ' '. Could not be parsed.");
         assert_eq!(refused("a = 'x';"), "Invalid clause(s) in filter string: ';'");
         assert!(refused("a = 'x'; b = 'y'").starts_with("Search filter contained multiple expression"));
         assert_eq!(refused("'x' = params.a"), "Invalid comparison clause. Expected 'Identifier' found ''x''");

@@ -70,11 +70,9 @@ impl Manifest {
     pub fn parse(text: &[u8]) -> std::result::Result<Self, String> {
         let read: Self =
             serde_json::from_slice(text).map_err(|error| format!("{MANIFEST_FILE} cannot be read: {error}"))?;
-        match read
-            .files
-            .keys()
-            .find(|path| ArtifactPath::parse(path).map(|safe| safe.as_str() != **path).unwrap_or(true))
-        {
+        // The empty path is the folder itself.
+        let is_file = |path: &str| ArtifactPath::parse(path).is_ok_and(|safe| !safe.is_root() && safe.as_str() == path);
+        match read.files.keys().find(|path| !is_file(path)) {
             Some(path) => Err(format!("{MANIFEST_FILE} names `{path}`, which is no file of a model")),
             None => Ok(read),
         }

@@ -206,6 +206,7 @@ impl Store {
                 tags.push(Pair { key, value });
             }
         }
+        tags.sort_by(|a: &Pair, b| a.key.cmp(&b.key));
         found.map(|row| experiment(row, tags)).transpose()
     }
 

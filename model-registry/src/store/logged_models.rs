@@ -262,6 +262,10 @@ impl Store {
                 add(model, part);
             }
         }
+        for model in &mut models {
+            model.info.tags.sort_by(|a, b| a.key.cmp(&b.key));
+            model.data.params.sort_by(|a, b| a.key.cmp(&b.key));
+        }
         Ok(models)
     }
 }

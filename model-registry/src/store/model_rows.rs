@@ -19,7 +19,8 @@ const BY_LIST_POSTGRES: &str =
     "WITH page AS (SELECT CAST(value AS BIGINT) AS no FROM json_array_elements_text(CAST($1 AS json)))";
 
 /// What belongs to the models of `page`, a row each: kind, model, version, rank, texts, times. The latest version of each
-/// stage is found at the end of an index; stages come in the order in which a model first had them.
+/// stage is found at the end of an index; its rank is the first version of the stage. The rows come in no order: to sort
+/// these few here costs less than to have the database merge them.
 const PARTS: &str = ", stage (name) AS (VALUES ('None'), ('Staging'), ('Production'), ('Archived')),
 latest AS (
   SELECT page.no AS no,
@@ -40,8 +41,7 @@ UNION ALL SELECT 3, v.model_no, v.version, latest.rank, v.stage, v.source, v.sta
     v.run_link, v.status_message, v.created_at, v.updated_at
   FROM latest JOIN model_version v ON v.model_no = latest.no AND v.version = latest.version
 UNION ALL SELECT 4, t.model_no, t.version, 0, t.key, t.value, '', '', '', '', '', '', 0, 0
-  FROM latest JOIN model_version_tag t ON t.model_no = latest.no AND t.version = latest.version
-ORDER BY 1, 2, 4, 5";
+  FROM latest JOIN model_version_tag t ON t.model_no = latest.no AND t.version = latest.version";
 
 static ONE: LazyLock<String> = LazyLock::new(|| format!("{BY_NAME}{PARTS}"));
 static LIST: LazyLock<String> = LazyLock::new(|| format!("{BY_LIST}{PARTS}"));
@@ -87,11 +87,32 @@ pub(super) fn no_model(name: &str) -> Error {
 }
 
 fn gather(rows: &[AnyRow]) -> Result<HashMap<i64, RegisteredModel>> {
+    read(rows).map_err(Error::database("reading registered models"))
+}
+
+fn read(rows: &[AnyRow]) -> sqlx::Result<HashMap<i64, RegisteredModel>> {
     let mut models = HashMap::new();
-    for row in rows {
-        read_part(row, &mut models).map_err(Error::database("reading registered models"))?;
+    for row in sorted(rows)? {
+        read_part(row, &mut models)?;
+    }
+    for model in models.values_mut() {
+        sort_tags(&mut model.tags);
+        model.aliases.sort_by(|one, other| one.alias.cmp(&other.alias));
+        model.latest_versions.iter_mut().for_each(|version| sort_tags(&mut version.tags));
     }
     Ok(models)
+}
+
+/// The rows by their kinds, and those of a kind by their ranks: what others belong to comes first.
+pub(super) fn sorted(rows: &[AnyRow]) -> sqlx::Result<Vec<&AnyRow>> {
+    let key = |row: &AnyRow| -> sqlx::Result<(i64, i64)> { Ok((row.try_get(0)?, row.try_get(3)?)) };
+    let mut keyed = rows.iter().map(|row| Ok((key(row)?, row))).collect::<sqlx::Result<Vec<_>>>()?;
+    keyed.sort_by_key(|(key, _)| *key);
+    Ok(keyed.into_iter().map(|(_, row)| row).collect())
+}
+
+pub(super) fn sort_tags(tags: &mut [Tag]) {
+    tags.sort_by(|one, other| one.key.cmp(&other.key));
 }
 
 fn read_part(row: &AnyRow, models: &mut HashMap<i64, RegisteredModel>) -> sqlx::Result<()> {

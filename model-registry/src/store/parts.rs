@@ -79,6 +79,7 @@ impl Store {
                 add(run, part)?;
             }
         }
+        runs.iter_mut().for_each(sort);
         if has_datasets {
             self.add_profiles(connection, &numbers, &places, &mut runs).await?;
         }
@@ -151,7 +152,14 @@ fn push_runs(statement: &mut Statement, engine: Engine, column: &'static str, nu
 
 fn empty(row: Row) -> Result<Run> {
     let info = info(row)?;
-    Ok(Run { info, data: RunData::default(), inputs: RunInputs::default(), outputs: RunOutputs::default() })
+    Ok(Run { info, data: RunData::default(), inputs: RunInputs::default(), outputs: Some(RunOutputs::default()) })
+}
+
+/// By key, in which SQLite gives them anyway.
+fn sort(run: &mut Run) {
+    run.data.metrics.sort_by(|a, b| a.key.cmp(&b.key));
+    run.data.params.sort_by(|a, b| a.key.cmp(&b.key));
+    run.data.tags.sort_by(|a, b| a.key.cmp(&b.key));
 }
 
 fn add(run: &mut Run, part: Part) -> Result<()> {
@@ -175,7 +183,8 @@ fn add(run: &mut Run, part: Part) -> Result<()> {
         "tag" => run.data.tags.push(Pair { key, value: text }),
         "input" => run.inputs.model_inputs.push(ModelInput { model_id: key }),
         "output" => {
-            run.outputs.model_outputs.push(ModelOutput { model_id: key, step: a.unwrap_or_default() });
+            let outputs = run.outputs.get_or_insert_default();
+            outputs.model_outputs.push(ModelOutput { model_id: key, step: a.unwrap_or_default() });
         }
         "dataset" => run.inputs.dataset_inputs.push(DatasetInput {
             tags: read_tags(&t1.unwrap_or_default())?,

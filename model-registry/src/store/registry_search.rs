@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 
 use super::Store;
 use super::model_rows::read_version;
-use crate::filter::{self, Filter, PROBE};
+use crate::filter::{self, Filter, Order, PROBE};
 use crate::limits::{MODELS_PAGE, VERSIONS_PAGE};
 use crate::registered::{ModelVersion, RegisteredModel, Tag};
 use crate::{Error, Result, VersionNumber, page};
@@ -29,6 +29,10 @@ pub(crate) struct Page<T> {
     /// The token of the next page, when there is one.
     pub(crate) next: Option<String>,
 }
+
+/// What is read of a version; for [`read_version`] from the fifth column on.
+const VERSION_COLUMNS: &str = "SELECT v.model_no, m.name, v.version, 0, v.stage, v.source, v.status, v.description,
+  v.user_id, v.run_id, v.run_link, v.status_message, v.created_at, v.updated_at";
 
 const VERSION_TAGS: &str = "SELECT t.model_no, t.version, t.key, t.value FROM json_each($1) p JOIN model_version_tag t
     ON t.model_no = json_extract(p.value, '$[0]') AND t.version = json_extract(p.value, '$[1]')
@@ -51,7 +55,7 @@ impl Store {
         let filter = filter::models(search.filter.as_deref())?;
         let order = filter::models_order(&search.order_by)?;
         let offset = page::offset(search.page_token.as_deref())?;
-        let mut statement = Statement::new("SELECT m.no FROM registered_model m WHERE m.no > 0");
+        let mut statement = Statement::new("SELECT m.no FROM registered_model m WHERE 1 = 1");
         filter.push(&mut statement, self.engine(), self.first_of(&filter).await?);
         order.push(&mut statement, self.engine());
         let limit = limit.max(0);
@@ -80,18 +84,21 @@ impl Store {
         let filter = filter::versions(search.filter.as_deref())?;
         let order = filter::versions_order(&search.order_by)?;
         let offset = page::offset(search.page_token.as_deref())?;
-        let mut statement = Statement::new(
-            "SELECT v.model_no, m.name, v.version, 0, v.stage, v.source, v.status, v.description, v.user_id, v.run_id,
-               v.run_link, v.status_message, v.created_at, v.updated_at
-             FROM model_version v JOIN registered_model m ON m.no = v.model_no WHERE v.version > 0",
-        );
-        filter.push(&mut statement, self.engine(), self.first_of(&filter).await?);
-        order.push(&mut statement, self.engine());
+        let mut statement = Statement::new(VERSION_COLUMNS);
+        self.push_versions(&mut statement, &filter, &order).await?;
         statement.push(" LIMIT ").number(limit + 1).push(" OFFSET ").number(offset);
         let rows = statement.query().fetch_all(self.pool()).await;
         let mut rows = rows.map_err(Error::database("searching model versions"))?;
         let next = cut(&mut rows, limit, offset);
         Ok(Page { items: self.with_tags(&rows).await?, next })
+    }
+
+    /// Adds where versions are, which of them, and in which order.
+    async fn push_versions(&self, statement: &mut Statement, filter: &Filter, order: &Order) -> Result<()> {
+        statement.push(" FROM model_version v JOIN registered_model m ON m.no = v.model_no WHERE 1 = 1");
+        filter.push(statement, self.engine(), self.first_of(filter).await?);
+        order.push(statement, self.engine());
+        Ok(())
     }
 
     /// The condition of a filter that finds few enough rows to begin with it.
@@ -141,4 +148,27 @@ fn cut<T>(rows: &mut Vec<T>, limit: i64, offset: i64) -> Option<String> {
     }
     rows.truncate(limit_rows);
     Some(page::token(offset + limit))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use platform::database::Address;
+
+    use super::*;
+
+    /// A page of a model's versions is read from the end of an index, however many there are.
+    #[tokio::test]
+    async fn a_page_of_a_models_versions_is_not_sorted() {
+        let home = tempfile::tempdir().unwrap();
+        let store = Store::open(&Address::Sqlite(home.path().join("registry.db")), "mlflow-artifacts:").await.unwrap();
+        let mut statement = Statement::new("EXPLAIN QUERY PLAN SELECT v.version");
+        let (filter, order) = (filter::versions(Some("name = 'owl'")).unwrap(), filter::versions_order(&[]).unwrap());
+        store.push_versions(&mut statement, &filter, &order).await.unwrap();
+        let plan = statement.query().fetch_all(store.pool()).await.unwrap();
+        let steps: Vec<String> = plan.iter().map(|row| row.get::<String, _>(3)).collect();
+        let plan = steps.join("\n");
+        assert!(plan.contains("model_version_of_model_updated (model_no=?)"), "{plan}");
+        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
+    }
 }

@@ -6,7 +6,7 @@ use super::experiments::active as active_experiment;
 use super::parts::set_tags;
 use super::{Store, Write, names};
 use crate::clock::now_millis;
-use crate::entities::{Lifecycle, Pair, Run, RunData, RunInfo, RunInputs, RunOutputs, RunStatus};
+use crate::entities::{Lifecycle, Pair, Run, RunData, RunInfo, RunInputs, RunStatus};
 use crate::{Error, ExperimentId, Result, RunId};
 
 /// The tag that holds a run's name.
@@ -92,7 +92,7 @@ impl Store {
             artifact_uri,
         );
         let data = RunData { tags, ..RunData::default() };
-        Ok(Run { info: info(row)?, data, inputs: RunInputs::default(), outputs: RunOutputs::default() })
+        Ok(Run { info: info(row)?, data, inputs: RunInputs::default(), outputs: None })
     }
 
     /// A run with all that it logged, also a deleted one.

@@ -6,7 +6,7 @@ use sqlx::Row;
 use sqlx::any::AnyRow;
 
 use super::Store;
-use super::model_rows::{no_model, read_version};
+use super::model_rows::{no_model, read_version, sort_tags, sorted};
 use crate::names::{self, Stage};
 use crate::registered::{ModelVersion, Tag};
 use crate::{Error, Result, VersionNumber};
@@ -33,8 +33,7 @@ SELECT 0 AS kind, page.name AS model, v.version AS version, 0 AS rank, v.stage A
 UNION ALL SELECT 1, '', 0, 0, t.key, t.value, '', '', '', '', '', '', 0, 0
   FROM page JOIN model_version_tag t ON t.model_no = page.no AND t.version = page.version
 UNION ALL SELECT 2, '', 0, 0, a.name, '', '', '', '', '', '', '', 0, 0
-  FROM page JOIN model_alias a ON a.model_no = page.no AND a.version = page.version
-ORDER BY 1, 5";
+  FROM page JOIN model_alias a ON a.model_no = page.no AND a.version = page.version";
 
 static ONE: LazyLock<String> = LazyLock::new(|| format!("{BY_NUMBER}{PARTS}"));
 static ALIASED: LazyLock<String> = LazyLock::new(|| format!("{BY_ALIAS}{PARTS}"));
@@ -131,7 +130,7 @@ fn gather(rows: &[AnyRow]) -> Result<Option<ModelVersion>> {
 
 fn read(rows: &[AnyRow]) -> sqlx::Result<Option<ModelVersion>> {
     let mut version: Option<ModelVersion> = None;
-    for row in rows {
+    for row in sorted(rows)? {
         let kind: i64 = row.try_get(0)?;
         match (kind, &mut version) {
             (0, _) => version = Some(read_version(row, row.try_get(1)?, VersionNumber(row.try_get(2)?))?),
@@ -139,6 +138,10 @@ fn read(rows: &[AnyRow]) -> sqlx::Result<Option<ModelVersion>> {
             (_, Some(version)) => version.aliases.push(row.try_get(4)?),
             (_, None) => {}
         }
+    }
+    if let Some(version) = &mut version {
+        sort_tags(&mut version.tags);
+        version.aliases.sort();
     }
     Ok(version)
 }

@@ -63,7 +63,9 @@ fn the_same_input_gives_the_same_image_and_every_name_is_the_digest_of_its_conte
         assert_eq!(first.tag, "safari/wild-life:3");
 
         let files = entries(&bytes);
-        for (path, content) in files.iter().filter(|(path, _)| path.starts_with("blobs/sha256/") && !path.ends_with('/')) {
+        for (path, content) in
+            files.iter().filter(|(path, _)| path.starts_with("blobs/sha256/") && !path.ends_with('/'))
+        {
             assert_eq!(path, &format!("blobs/sha256/{}", hex::encode(Sha256::digest(content))));
         }
         let json = |path: &str| serde_json::from_slice::<Value>(&files[path]).unwrap();
@@ -72,7 +74,8 @@ fn the_same_input_gives_the_same_image_and_every_name_is_the_digest_of_its_conte
         assert_eq!(index["manifests"][0]["digest"], first.digest);
         let manifest: Value = serde_json::from_slice(&blob(&index["manifests"][0]["digest"])).unwrap();
         let config: Value = serde_json::from_slice(&blob(&manifest["config"]["digest"])).unwrap();
-        for (layer, diff_id) in manifest["layers"].as_array().unwrap().iter().zip(config["rootfs"]["diff_ids"].as_array().unwrap())
+        for (layer, diff_id) in
+            manifest["layers"].as_array().unwrap().iter().zip(config["rootfs"]["diff_ids"].as_array().unwrap())
         {
             let content = blob(&layer["digest"]);
             let plain = if gzip {
@@ -100,8 +103,13 @@ fn judges_of_images_find_no_fault_and_the_program_runs() {
     for gzip in [false, true] {
         let image = build(&options(home.path(), gzip), &home.path().join("image.tar")).unwrap();
         for kind in ["oci-archive", "docker-archive"] {
-            let told: Value = serde_json::from_str(&must("skopeo", &["inspect", &format!("{kind}:{}", at("image.tar"))])).unwrap();
-            assert_eq!((told["Os"].as_str(), told["Layers"].as_array().unwrap().len()), (Some("linux"), 3), "{kind}: {told}");
+            let told: Value =
+                serde_json::from_str(&must("skopeo", &["inspect", &format!("{kind}:{}", at("image.tar"))])).unwrap();
+            assert_eq!(
+                (told["Os"].as_str(), told["Layers"].as_array().unwrap().len()),
+                (Some("linux"), 3),
+                "{kind}: {told}"
+            );
         }
         let layout = at(&format!("layout-{gzip}"));
         std::fs::create_dir(&layout).unwrap();
@@ -115,7 +123,13 @@ fn judges_of_images_find_no_fault_and_the_program_runs() {
         let library = format!("{root}/usr/lib/safari");
         let seen = must(
             &loader.display().to_string(),
-            &["--library-path", &library, "--inhibit-cache", &format!("{root}/usr/bin/safari"), &format!("{root}/model")],
+            &[
+                "--library-path",
+                &library,
+                "--inhibit-cache",
+                &format!("{root}/usr/bin/safari"),
+                &format!("{root}/model"),
+            ],
         );
         assert_eq!(seen, "MLmodel\ndata\n");
         assert!(image.digest.starts_with("sha256:"));

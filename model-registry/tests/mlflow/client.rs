@@ -57,9 +57,13 @@ async fn drive(url: &str) {
     std::fs::write(folder.path().join("empty"), b"").unwrap();
     let files = client.files(&logged.artifact_uri).await.unwrap();
     assert!(files.is_empty().await.unwrap());
-    let sent = [(folder.path().join("weights"), "data/weights ✓.bin".to_owned()), (folder.path().join("empty"), "empty".to_owned())];
+    let sent = [
+        (folder.path().join("weights"), "data/weights ✓.bin".to_owned()),
+        (folder.path().join("empty"), "empty".to_owned()),
+    ];
     files.upload_all(&sent, &Progress::default()).await.unwrap();
-    let listed: Vec<(String, u64)> = files.list().await.unwrap().into_iter().map(|file| (file.path, file.size)).collect();
+    let listed: Vec<(String, u64)> =
+        files.list().await.unwrap().into_iter().map(|file| (file.path, file.size)).collect();
     assert_eq!(listed, [("data/weights ✓.bin".to_owned(), 3_000_000), ("empty".to_owned(), 0)]);
     let back = folder.path().join("back");
     files.download_all(&back, &Progress::default()).await.unwrap();

@@ -13,7 +13,16 @@ use crate::servers::Ours;
 async fn no_path_leaves_the_folder_of_the_artifacts() {
     let ours = Ours::start(Engine::Sqlite).await;
     std::fs::write(ours.home.path().join("secret"), b"secret").unwrap();
-    let outside = ["../secret", "a/../../secret", "/etc/passwd", "//etc/passwd", "./../secret", "a/b/../../../secret", "..\\secret", "a\0b"];
+    let outside = [
+        "../secret",
+        "a/../../secret",
+        "/etc/passwd",
+        "//etc/passwd",
+        "./../secret",
+        "a/b/../../../secret",
+        "..\\secret",
+        "a\0b",
+    ];
     let encoded = |text: &str, times: u32| {
         (0..times).fold(text.to_owned(), |text, _| {
             percent_encoding::utf8_percent_encode(&text, percent_encoding::NON_ALPHANUMERIC).to_string()
@@ -23,7 +32,8 @@ async fn no_path_leaves_the_folder_of_the_artifacts() {
         for times in 0..4 {
             let written = encoded(path, times).replace('\0', "%00").replace('\\', "%5C");
             for (method, body) in [("GET", ""), ("PUT", "harm"), ("DELETE", "")] {
-                let (status, answer) = raw(&ours.url, method, &format!("/api/2.0/mlflow-artifacts/artifacts/{written}"), body.as_bytes());
+                let (status, answer) =
+                    raw(&ours.url, method, &format!("/api/2.0/mlflow-artifacts/artifacts/{written}"), body.as_bytes());
                 assert!(status < 500, "{method} {written}: {status} {answer}");
                 assert!(!answer.contains("secret\n") && answer != "secret", "{method} {written}: {answer}");
                 assert!(!answer.contains("root:"), "{method} {written}: {answer}");
@@ -33,7 +43,10 @@ async fn no_path_leaves_the_folder_of_the_artifacts() {
     assert_eq!(std::fs::read(ours.home.path().join("secret")).unwrap(), b"secret");
     let left: Vec<_> = std::fs::read_dir(ours.home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     let known = ["artifacts", "registry.db", "registry.db-wal", "registry.db-shm", "secret"];
-    assert!(left.iter().all(|name| known.contains(&name.to_str().unwrap()) || !name.to_str().unwrap().contains("passwd")), "{left:?}");
+    assert!(
+        left.iter().all(|name| known.contains(&name.to_str().unwrap()) || !name.to_str().unwrap().contains("passwd")),
+        "{left:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,17 +54,38 @@ async fn no_body_makes_the_server_fail() {
     let ours = Ours::start(Engine::Sqlite).await;
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
     let bodies: [&[u8]; 8] = [
-        b"\xff\xfe\xfd", b"{\"name\": \"\xff\xff\"}", b"", b"null", deep.as_bytes(), b"{\"name\":", b"{\"name\": \"\\ud800\"}", b"{\"name\": 1e99999}",
+        b"\xff\xfe\xfd",
+        b"{\"name\": \"\xff\xff\"}",
+        b"",
+        b"null",
+        deep.as_bytes(),
+        b"{\"name\":",
+        b"{\"name\": \"\\ud800\"}",
+        b"{\"name\": 1e99999}",
     ];
-    let paths = ["experiments/create", "runs/create", "runs/log-batch", "runs/search", "registered-models/create", "model-versions/create", "logged-models"];
+    let paths = [
+        "experiments/create",
+        "runs/create",
+        "runs/log-batch",
+        "runs/search",
+        "registered-models/create",
+        "model-versions/create",
+        "logged-models",
+    ];
     for path in paths {
         for body in bodies {
             let (status, answer) = raw(&ours.url, "POST", &format!("/api/2.0/mlflow/{path}"), body);
             // A run may be made of nothing, as with the real server.
-            assert!(status < 500, "{path} {:?}: {status} {answer}", String::from_utf8_lossy(&body[..body.len().min(30)]));
+            assert!(
+                status < 500,
+                "{path} {:?}: {status} {answer}",
+                String::from_utf8_lossy(&body[..body.len().min(30)])
+            );
         }
     }
-    for query in ["%ff%fe", "name=%ff", "name=a%00b", "%00", "name=%", "name=%zz", "filter=%27%3B%20DROP%20TABLE%20run%3B--"] {
+    for query in
+        ["%ff%fe", "name=%ff", "name=a%00b", "%00", "name=%", "name=%zz", "filter=%27%3B%20DROP%20TABLE%20run%3B--"]
+    {
         for path in ["registered-models/get", "registered-models/search", "experiments/get-by-name"] {
             let (status, answer) = raw(&ours.url, "GET", &format!("/api/2.0/mlflow/{path}?{query}"), b"");
             assert!(status < 500, "{path}?{query}: {status} {answer}");
@@ -66,25 +100,30 @@ async fn words_of_sql_are_only_words() {
         let ours = Ours::start(engine).await;
         let client = reqwest::Client::new();
         let post = async |path: &str, body: Value| {
-            let request = client.post(format!("{}/api/2.0/mlflow/{path}", ours.url)).header("content-type", "application/json");
+            let request =
+                client.post(format!("{}/api/2.0/mlflow/{path}", ours.url)).header("content-type", "application/json");
             let answer = request.body(body.to_string()).send().await.unwrap();
             let status = answer.status().as_u16();
             (status, serde_json::from_str::<Value>(&answer.text().await.unwrap()).unwrap_or_default())
         };
         let names = ["'; DROP TABLE run; --", "\" OR 1=1 --", "a' OR 'a'='a", "%", "_", "\\", "$1", "?1", "a/*", "`x`"];
         for name in names {
-            let (status, made) = post("experiments/create", json!({"name": name, "tags": [{"key": "k", "value": name}]})).await;
+            let (status, made) =
+                post("experiments/create", json!({"name": name, "tags": [{"key": "k", "value": name}]})).await;
             assert_eq!(status, 200, "{name}: {made}");
             let id = made["experiment_id"].clone();
             // Each is found by its own name and by no other.
             let quoted = if name.contains('\'') { format!("\"{name}\"") } else { format!("'{name}'") };
             if !(name.contains('\'') && name.contains('"')) {
-                let (status, found) = post("experiments/search", json!({"max_results": 50, "filter": format!("tags.k = {quoted}")})).await;
+                let (status, found) =
+                    post("experiments/search", json!({"max_results": 50, "filter": format!("tags.k = {quoted}")}))
+                        .await;
                 assert_eq!((status, found["experiments"].as_array().map(Vec::len)), (200, Some(1)), "{name}: {found}");
                 assert_eq!(found["experiments"][0]["experiment_id"], id, "{name}");
             }
             for order in ["name; DROP TABLE run", "name, (SELECT 1)", "name DESC; --", "1", "name COLLATE x"] {
-                let (status, refused) = post("experiments/search", json!({"max_results": 5, "order_by": [order]})).await;
+                let (status, refused) =
+                    post("experiments/search", json!({"max_results": 5, "order_by": [order]})).await;
                 assert_eq!(status, 400, "{order}: {refused}");
             }
         }

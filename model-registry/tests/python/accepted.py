@@ -1,3 +1,28 @@
-"""Where ours differs from MLflow's own server on purpose: (area, a pattern of the request, why)."""
+"""Where ours differs from MLflow's own server on purpose: (area or None for all, a pattern, why).
 
-ACCEPTED = []
+The pattern is looked for in `KIND: METHOD PATH LABEL real: ANSWER ours: ANSWER`. What is accepted without a line here: any
+answer where the original fails (5xx).
+"""
+
+ACCEPTED = [
+    (None, r"ours: .*NUL character", "a NUL character cannot be kept by PostgreSQL, so it is refused everywhere"),
+    (None, r"ours: (400 )?\{'error_code': 'INVALID_PARAMETER_VALUE', 'message': .the body is not as it should be|words: .*ours: the body is not as it should be",
+     "a body that is no JSON or has a field of a wrong type is refused with its place, where the original takes what it understands of it"),
+    (None, r"ours: .*Failed to deserialize query string", "the same for addresses"),
+    (None, r"real: (400 )?\{'error_code': 'BAD_REQUEST', 'message': .\S*(\(sqlite3|\(raised as a result)", "the words of the original's database are no answer"),
+    ("artifacts", r"status: (GET|PUT) \S*(\.\.|%5[cC]|%ff|%0a|\\\\).*", "names that another system could read as a way out, or that are no text, are refused"),
+    ("artifacts", r"list 'a\\\\..\\\\b'", "the same"),
+    ("artifacts", r"\?x=1", "a path without a name is no endpoint"),
+    (None, r"artifact_location.*ours: 400.*must not lead out of its folder", "a place with '..' is refused when it is given, not when it is used"),
+    ("routes", r"OPTIONS", "browsers of other origins are not served"),
+    (None, r"ours: .*exceeds the maximum length of 256 characters", "a name of a model has at most 256 characters, as the original's tables say; SQLite takes no notice of it"),
+    (None, r"eyJvZmZzZXQiOiAtMX0=", "a token of a page before the first is none"),
+    (None, r"(tags\.|order metrics\.) .*ours: 400", "a key of nothing is no key"),
+    ("logged_models", r"max_results = -1", "a page has at least one row"),
+    (None, r"status: POST runs/create (without experiment_id|body|type)", "a run without an experiment belongs to the one that is always there"),
+    ("metrics", r"POST runs/outputs", "an output that is logged again is there already"),
+    ("metrics", r"log-inputs .*without dataset.*ours: 400", "an input has a dataset"),
+    ("webhooks", r"status: (POST|PATCH) webhooks\S* (status|events\[0\]: entity) = ", "a word that is no status or entity is refused, where the original takes the first there is"),
+    (None, r"type 'APPLICATION/JSON'", "media types have no case"),
+    ("runs", r"POST runs/create tags\[0\]: (key|value) = 10000 x", "limits of tags hold for new runs too"),
+]

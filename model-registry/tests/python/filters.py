@@ -138,10 +138,11 @@ class Asker:
                               lambda: self.number("creation_time", [0, 1000, 5e12])])()
 
     def logged_term(self):
+        """Not `status`: the original compares the text with the number that it keeps, so that nothing is ever equal."""
         random = self.random
         return random.choice([
             lambda: self.number(f"metrics.{random.choice(['loss', 'acc', 'none'])}", [0, 0.5, 1]), lambda: self.compared("params.lr", random.choice("12")), lambda: self.compared("tags.team", random.choice("abA")),
-            lambda: self.compared(random.choice(["name", "model_type", "status", "attributes.name"]), random.choice(["net1", "Net2", "agent", "PENDING"])), lambda: self.number("creation_timestamp", [0, 5000000000000])])()
+            lambda: self.compared(random.choice(["name", "model_type", "attributes.name"]), random.choice(["net1", "Net2", "agent"])), lambda: self.number("creation_timestamp", [0, 5000000000000])])()
 
     def filter(self, term):
         joined = f" {self.random.choice(['AND', 'AND', 'and', 'And'])} "
@@ -185,7 +186,7 @@ class Asker:
     def follow(self, method, path, body):
         page = self.wire.json(method, path, body, f"{body['filter']} BY {body['order_by']}")
         token = page.get("next_page_token")
-        if token.values[0] not in ("missing", "", None):
+        if not {"missing", "", None} & set(token.values):
             self.wire.json(method, path, {**body, "page_token": token}, f"page 2 of {body['filter']} BY {body['order_by']}")
 
 

@@ -13,11 +13,14 @@ ODD = [None, "", " ", 0, -1, 1.5, True, HUGE, 2**64, "5", "abc", [], ["a"], [1],
 NOTHING = object()
 
 
-def replaced(body):
-    """(what was done, the body with it) for every field, one level into lists of objects."""
+def replaced(body, keep=()):
+    """(what was done, the body with it) for every field but those to keep, one level into lists of objects."""
     for key, value in body.items():
+        if key in keep:
+            continue
         yield f"without {key}", {name: inner for name, inner in body.items() if name != key}
-        for odd in ODD:
+        # A number may be an experiment on one of the servers and none, or another, on the other.
+        for odd in ODD if key not in ("experiment_id", "experiment_ids") else [odd for odd in ODD if odd not in (0, 1, "5")]:
             yield f"{key} = {name_of(odd)}", {**body, key: odd}
         if isinstance(value, list) and value and isinstance(value[0], dict):
             for inner_key in value[0]:
@@ -52,8 +55,8 @@ class World:
         return self.wire.json("POST", "model-versions/create", {"name": name, "source": "s3://bucket/model"})
 
 
-def odd_bodies(wire, method, path, body, fresh=None):
-    """The valid request, then every odd one. `fresh` gives a field that must be new each time."""
+def odd_bodies(wire, method, path, body, fresh=None, keep=()):
+    """The valid request, then every odd one. `fresh` gives a field that must be new each time; what is in `keep` stays."""
     def send(request, label=None):
         request = copy.copy(request)
         for key, prefix in (fresh or {}).items():
@@ -63,7 +66,7 @@ def odd_bodies(wire, method, path, body, fresh=None):
 
     body = {**body, **{key: NOTHING for key in fresh or {}}}
     send(body)
-    for done, request in replaced(body):
+    for done, request in replaced(body, keep):
         if wire.chance.randrange(wire.every):
             continue
         if method == "GET" and any(isinstance(value, (dict, bool)) or value is None for value in request.values()):
@@ -90,6 +93,8 @@ def experiments(wire):
     raw_bodies(wire, "POST", "experiments/create")
     for name in ("a/b", "a b", "ünï", "x" * 500, "x" * 501, "Default", "a\nb", ".", ".."):
         wire.json("POST", "experiments/create", {"name": wire.fresh(name) if len(name) < 500 and name != "Default" else name})
+    for number in range(9):
+        wire.json("POST", "experiments/create", {"name": wire.fresh("page"), "tags": [{"key": "n", "value": str(number % 3)}]})
     for location in ("file:///etc", "/etc", "s3://b/../c", "s3://b/a?x=1", "s3://b/a#f", "mlflow-artifacts:/x",
                      "http://host/x", "dbfs:/x", "runs:/a/b", "models:/a/1", "s3://b/" + "x" * 300):
         wire.json("POST", "experiments/create", {"name": wire.fresh("loc"), "artifact_location": location})
@@ -98,14 +103,14 @@ def experiments(wire):
     wire.json("GET", "experiments/get", {"experiment_id": "0"})
     wire.json("GET", "experiments/get", {"experiment_id": "999999"})
     for view in ("ACTIVE_ONLY", "DELETED_ONLY", "ALL", "active_only", "NONE", 1, 2, 3, 9):
-        wire.json("POST", "experiments/search", {"max_results": 2, "view_type": view, "filter": f"name LIKE 'loc-{wire.unique}%'"})
-        wire.json("GET", "experiments/search", {"max_results": 2, "view_type": view, "filter": f"name LIKE 'loc-{wire.unique}%'"})
+        wire.json("POST", "experiments/search", {"max_results": 2, "view_type": view, "filter": f"name LIKE 'page-{wire.unique}%'", "order_by": ["name"]})
+        wire.json("GET", "experiments/search", {"max_results": 2, "view_type": view, "filter": f"name LIKE 'page-{wire.unique}%'", "order_by": ["name"]})
     odd_bodies(wire, "POST", "experiments/search", {"max_results": 2, "order_by": ["name ASC"], "page_token": "",
-                                                    "filter": f"name LIKE 'exp-{wire.unique}%'", "view_type": "ALL"})
+                                                    "filter": f"name LIKE 'page-{wire.unique}%'", "view_type": "ALL"}, keep=("filter",))
     for most in (0, 1, 1000, 50_000, 50_001, -1):
-        wire.json("POST", "experiments/search", {"max_results": most, "filter": f"name LIKE 'loc-{wire.unique}%'"})
+        wire.json("POST", "experiments/search", {"max_results": most, "filter": f"name LIKE 'page-{wire.unique}%'", "order_by": ["name"]})
     wire.json("POST", "experiments/search", {})
-    pages(wire, "experiments/search", {"max_results": 2, "filter": f"name LIKE 'loc-{wire.unique}%'", "order_by": ["name DESC"]}, "experiments")
+    pages(wire, "experiments/search", {"max_results": 2, "filter": f"name LIKE 'page-{wire.unique}%'", "order_by": ["name DESC"]}, "experiments")
     odd_bodies(wire, "POST", "experiments/update", {"experiment_id": world.experiment}, {"new_name": "renamed"})
     odd_bodies(wire, "POST", "experiments/set-experiment-tag", {"experiment_id": world.experiment, "key": "k", "value": "v"})
     wire.json("GET", "experiments/get", {"experiment_id": world.experiment})
@@ -254,20 +259,20 @@ def logged_models(wire):
     wire.json("GET", path)
     wire.json("GET", "logged-models/m-none")
     wire.json("GET", "logged-models/..%2f..%2fetc")
-    odd_bodies(wire, "PATCH", ("join", path[1], world.logged, "/tags"), {"tags": [{"key": "a", "value": "b"}]})
+    odd_bodies(wire, "PATCH", ("join", path[1], world.logged, "/tags"), {"model_id": world.logged, "tags": [{"key": "a", "value": "b"}]})
     wire.json("DELETE", ("join", path[1], world.logged, "/tags/a"))
     wire.json("DELETE", ("join", path[1], world.logged, "/tags/none"))
-    odd_bodies(wire, "POST", ("join", path[1], world.logged, "/params"), {"params": [{"key": "a", "value": "b"}]})
-    odd_bodies(wire, "PATCH", path, {"status": "LOGGED_MODEL_READY"})
+    odd_bodies(wire, "POST", ("join", path[1], world.logged, "/params"), {"model_id": world.logged, "params": [{"key": "a", "value": "b"}]}, keep=("model_id",))
+    odd_bodies(wire, "PATCH", path, {"model_id": world.logged, "status": "LOGGED_MODEL_READY"}, keep=("model_id",))
     for status in ("LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED", "READY", 0, 1, 2, 9):
-        wire.json("PATCH", path, {"status": status})
+        wire.json("PATCH", path, {"model_id": world.logged, "status": status})
     wire.json("GET", path)
     wire.json("POST", "runs/log-metric", {"run_id": world.run, "key": "acc", "value": 0.5, "timestamp": 1, "model_id": world.logged,
                                           "dataset_name": "d", "dataset_digest": "1"})
     wire.json("POST", "runs/log-batch", {"run_id": world.run, "metrics": [{"key": "acc", "value": 0.75, "timestamp": 2, "step": 1, "model_id": world.logged}]})
     wire.json("GET", path)
     odd_bodies(wire, "POST", "logged-models/search", {"experiment_ids": [world.experiment], "filter": "name = 'net'", "max_results": 2,
-               "order_by": [{"field_name": "creation_timestamp", "ascending": True}], "page_token": "", "datasets": [{"dataset_name": "d"}]})
+               "order_by": [{"field_name": "creation_timestamp", "ascending": True}], "page_token": "", "datasets": [{"dataset_name": "d", "dataset_digest": "1"}]})
     for text in ("name = 'net'", "metrics.acc > 0.6", "metrics.acc > 0.9", "params.p = '1'", "tags.t = '1'", "tags.t != '1'", "model_type = 'agent'",
                  "status = 'READY'", "name LIKE 'n%'", "name ILIKE 'N%'", "creation_timestamp > 0", "source_run_id = 'x'", "nothing = 1", "name = 'net' AND", "metrics.`acc` >= 0.75",
                  "name IN ('net', 'b')", "attributes.name = 'net'", "model_id = 'x'", "experiment_id = '1'", "last_updated_timestamp > 0", "name = 'net' OR name = 'a'"):
@@ -281,7 +286,7 @@ def logged_models(wire):
     wire.json("DELETE", path)
     wire.json("GET", path)
     wire.json("DELETE", path)
-    wire.json("PATCH", path, {"status": "LOGGED_MODEL_READY"})
+    wire.json("PATCH", path, {"model_id": world.logged, "status": "LOGGED_MODEL_READY"})
     wire.json("DELETE", "logged-models/m-none")
 
 
@@ -330,11 +335,12 @@ def registered_models(wire):
     wire.json("DELETE", "registered-models/alias", {"name": world.model_name, "alias": "champion"})
     odd_bodies(wire, "POST", "registered-models/get-latest-versions", {"name": world.model_name, "stages": ["None"]})
     odd_bodies(wire, "GET", "registered-models/get-latest-versions", {"name": world.model_name})
-    wire.json("GET", "registered-models/search", {"filter": f"name LIKE '%{wire.unique}%'", "max_results": 5})
-    odd_bodies(wire, "GET", "registered-models/search", {"filter": f"name LIKE 'reg-{wire.unique}%'", "max_results": 2, "order_by": ["name ASC"], "page_token": ""})
+    for _ in range(7):
+        wire.json("POST", "registered-models/create", {"name": wire.fresh("regpage")})
+    odd_bodies(wire, "GET", "registered-models/search", {"filter": f"name LIKE 'regpage-{wire.unique}%'", "max_results": 2, "order_by": ["name ASC"], "page_token": ""}, keep=("filter",))
     for most in (0, 1, 100, 1000, 1001, -1):
         wire.json("GET", "registered-models/search", {"max_results": most, "filter": f"name = '{full}'"})
-    pages(wire, "registered-models/search", {"max_results": 2, "filter": f"name LIKE 'reg-{wire.unique}%'", "order_by": ["name DESC"]}, "registered_models", "GET")
+    pages(wire, "registered-models/search", {"max_results": 2, "filter": f"name LIKE 'regpage-{wire.unique}%'", "order_by": ["name DESC"]}, "registered_models", "GET")
     odd_bodies(wire, "DELETE", "registered-models/delete", {"name": full})
     wire.json("GET", "registered-models/get", {"name": full})
     wire.json("DELETE", "registered-models/delete", {"name": full})
@@ -343,7 +349,10 @@ def registered_models(wire):
 def model_versions(wire):
     world = World(wire)
     name = world.model_name
-    odd_bodies(wire, "POST", "model-versions/create", {"name": name, "source": "s3://bucket/m", "run_id": world.run, "description": "d",
+    # One server may take what the other refuses: the numbers of these versions do not matter.
+    odd = wire.fresh("odd")
+    wire.json("POST", "registered-models/create", {"name": odd})
+    odd_bodies(wire, "POST", "model-versions/create", {"name": odd, "source": "s3://bucket/m", "run_id": world.run, "description": "d",
                "run_link": "http://127.0.0.1/x", "tags": [{"key": "k", "value": "v"}]})
     raw_bodies(wire, "POST", "model-versions/create")
     wire.json("POST", "model-versions/create", {"name": wire.fresh("none"), "source": "s3://bucket/m"})
@@ -376,10 +385,14 @@ def model_versions(wire):
     wire.json("POST", "registered-models/get-latest-versions", {"name": name, "stages": ["production", "None"]})
     wire.json("POST", "registered-models/get-latest-versions", {"name": name, "stages": ["bad"]})
     wire.json("GET", "registered-models/get", {"name": name})
-    odd_bodies(wire, "GET", "model-versions/search", {"filter": f"name = '{name}'", "max_results": 2, "order_by": ["version_number ASC"], "page_token": ""})
+    odd_bodies(wire, "GET", "model-versions/search", {"filter": f"name = '{name}'", "max_results": 2, "order_by": ["version_number ASC"], "page_token": ""}, keep=("filter",))
     for most in (0, 1, 10_000, 200_000, 200_001, -1):
         wire.json("GET", "model-versions/search", {"max_results": most, "filter": f"name = '{wire.fresh('none')}'"})
-    pages(wire, "model-versions/search", {"max_results": 3, "filter": f"name = '{name}'", "order_by": ["version_number DESC"]}, "model_versions", "GET")
+    paged = wire.fresh("paged")
+    wire.json("POST", "registered-models/create", {"name": paged})
+    for _ in range(8):
+        world.new_version(paged)
+    pages(wire, "model-versions/search", {"max_results": 3, "filter": f"name = '{paged}'", "order_by": ["version_number DESC"]}, "model_versions", "GET")
     wire.json("POST", "registered-models/alias", {"name": name, "alias": "a1", "version": "2"})
     wire.json("GET", "model-versions/get", {"name": name, "version": "2"})
     odd_bodies(wire, "DELETE", "model-versions/delete", {"name": name, "version": "1"})
@@ -413,8 +426,8 @@ def webhooks(wire):
     odd_bodies(wire, "PATCH", path, {"name": "renamed", "url": "https://1.1.1.1/other", "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}],
                                      "description": "e", "secret": "other", "status": "DISABLED"})
     wire.json("GET", path)
-    wire.json("GET", "webhooks", {"max_results": 2})
-    odd_bodies(wire, "GET", "webhooks", {"max_results": 2})
+    for most in (0, 501, -1, "x", 1.5):
+        wire.json("GET", "webhooks", {"max_results": most})
     wire.json("DELETE", path)
     wire.json("GET", path)
     wire.json("DELETE", path)
@@ -514,7 +527,7 @@ def pages(wire, path, body, rows, method="POST"):
     for _ in range(30):
         page = wire.json(method, path, body)
         token = page.get("next_page_token")
-        if token.values[0] in ("missing", "", None):
+        if {"missing", "", None} & set(token.values):
             return
         body = {**body, "page_token": token}
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::claim::STEP_OF_PRIORITY;
 use super::create::{ROWS_IN_ONE, pool_of};
 use super::read::output_of;
+use super::rules::{Spoiled, not_run_because, turn, upstream, verdict_on_items};
 use super::step::{Change, RunTransaction};
 use super::types::{InstanceKind, TaskState};
 use crate::dag::{Decision, Task, Upstream};
@@ -60,10 +61,7 @@ impl RunTransaction<'_> {
             Decision::Wait => Ok(()),
             Decision::Skip => self.end_waiting(position, TaskState::Skipped, None).await,
             Decision::FailWithUpstream => {
-                let failed = task.needs.iter().zip(&states).filter(|(_, state)| **state != Upstream::Succeeded);
-                let names: Vec<&str> =
-                    failed.filter(|(_, state)| **state != Upstream::Pending).map(|(name, _)| name.as_str()).collect();
-                let error = format!("not run because of {}", names.join(", "));
+                let error = not_run_because(task, &states);
                 self.end_waiting(position, TaskState::UpstreamFailed, Some(error)).await
             }
             Decision::Go => match self.wanted(task).await? {
@@ -183,7 +181,7 @@ impl RunTransaction<'_> {
     /// `attempts`: those of earlier items, when the task is done again.
     async fn insert_items(&mut self, position: usize, task: &Task, items: &[Value], attempts: i64) -> Result<()> {
         let at_once = task.parallelism.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let turn = self.now.millis() - i64::from(task.priority) * STEP_OF_PRIORITY.as_millis() as i64;
+        let turn = turn(self.now, task.priority);
         let labels = task.labels_text();
         let rows: Vec<(usize, String)> = items.iter().map(Value::to_string).enumerate().collect();
         for chunk in rows.chunks(ROWS_IN_ONE) {
@@ -284,17 +282,12 @@ impl RunTransaction<'_> {
         .fetch_all(&mut *self.connection)
         .await
         .map_err(|error| Error::database(DOING, error))?;
-        let failed: Vec<_> = spoiled.iter().filter(|(_, state, _)| state == TaskState::Failed.as_str()).collect();
-        let Some((index, _, first)) = failed.first() else {
-            let state = if spoiled.is_empty() { TaskState::Succeeded } else { TaskState::Cancelled };
-            return Ok((state, None));
+        let read = |(index, state, error): (i64, String, Option<String>)| {
+            let place = usize::try_from(index).unwrap_or(usize::MAX);
+            Ok(Spoiled { place, state: TaskState::read(&state)?, error })
         };
-        let first = first.clone().unwrap_or_default();
-        let error = match failed.len() {
-            1 => format!("item {index}: {first}"),
-            count => format!("{count} items failed; the first, item {index}: {first}"),
-        };
-        Ok((TaskState::Failed, Some(error)))
+        let spoiled: Vec<Spoiled> = spoiled.into_iter().map(read).collect::<Result<_>>()?;
+        Ok(verdict_on_items(&spoiled))
     }
 
     /// Compare-and-set on the row of a task as a whole, to a state that ends it.
@@ -324,16 +317,5 @@ impl RunTransaction<'_> {
         }
         self.settle(position, None, to, error);
         Ok(true)
-    }
-}
-
-/// A task's state as its successors see it.
-pub(super) fn upstream(state: TaskState) -> Upstream {
-    match state {
-        TaskState::Waiting | TaskState::Ready | TaskState::Running => Upstream::Pending,
-        TaskState::Succeeded => Upstream::Succeeded,
-        TaskState::Failed => Upstream::Failed,
-        TaskState::UpstreamFailed | TaskState::Cancelled => Upstream::UpstreamFailed,
-        TaskState::Skipped => Upstream::Skipped,
     }
 }

@@ -20,7 +20,7 @@ use platform::database::Statement;
 const DOING: &str = "claiming tasks";
 /// An instance under which the process died this often in a row is suspected of killing it, and runs alone from then
 /// on: instances that only happened to run beside the guilty one are cleared.
-const SUSPECT: i64 = 2;
+pub(super) const SUSPECT: i64 = 2;
 /// A step of priority counts as much as waiting a minute: what is urgent goes first, and what waits long goes in the end.
 pub(super) const STEP_OF_PRIORITY: Duration = Duration::from_secs(60);
 /// The greatest priority that a DAG file can give.

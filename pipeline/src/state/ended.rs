@@ -5,8 +5,9 @@ use serde_json::json;
 use super::cache::Caching;
 use super::claim::{Claimed, STEP_OF_PRIORITY};
 use super::pools::give_back;
+use super::rules::{AfterEnd, after_end};
 use super::step::RunTransaction;
-use super::types::{AttemptState, Owner, TaskState};
+use super::types::Owner;
 use crate::clock::Timestamp;
 use crate::dag::AlertEvent;
 use crate::error::{Error, Result};
@@ -55,17 +56,12 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     {
         return look_again(run, owner, claim, note, *at).await;
     }
-    let (attempt_state, error) = match end {
-        _ if cancelled => (AttemptState::Cancelled, None),
-        End::Succeeded { .. } => (AttemptState::Succeeded, None),
-        End::Failed { error, .. } => (AttemptState::Failed, Some(error.as_str())),
-        End::Later { .. } | End::Interrupted => (AttemptState::Lost, Some("stopped on request")),
-    };
+    let AfterEnd { attempt, instance: state, error, again_at, is_failure } = after_end(end, run.stopping);
     let kept = sqlx::query(
         "UPDATE attempt SET state = $1, finished_at = $2, error = $3
          WHERE id = $4 AND owner_key = $5 AND number = $6 AND state = 'running'",
     )
-    .bind(attempt_state.as_str())
+    .bind(attempt.as_str())
     .bind(now.millis())
     .bind(error)
     .bind(claim.attempt.to_string())
@@ -77,14 +73,9 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     if kept.rows_affected() == 0 {
         return Ok(false);
     }
-    let (state, output, failures, summary, ready_at, failed, lost) = match end {
-        _ if cancelled => (TaskState::Cancelled, None, 0, "", None, 0, None),
-        End::Succeeded { output, failures, summary, .. } => {
-            (TaskState::Succeeded, Some(output.as_str()), *failures, summary.as_str(), None, 0, None)
-        }
-        End::Failed { retry_at: Some(at), .. } => (TaskState::Ready, None, 0, "", Some(*at), 1, Some(0)),
-        End::Failed { retry_at: None, .. } => (TaskState::Failed, None, 0, "", None, 1, Some(0)),
-        End::Later { .. } | End::Interrupted => (TaskState::Ready, None, 0, "", None, 0, None),
+    let (output, failures, summary) = match end {
+        End::Succeeded { output, failures, summary, .. } => (Some(output.as_str()), *failures, summary.as_str()),
+        _ => (None, 0, ""),
     };
     let moved = sqlx::query(
         "UPDATE task_instance
@@ -100,10 +91,10 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     .bind(to_i64(*items))
     .bind(error.filter(|_| !matches!(end, End::Interrupted)))
     .bind(state.is_finished().then(|| now.millis()))
-    .bind(ready_at.map(Timestamp::millis))
+    .bind(again_at.map(Timestamp::millis))
     .bind(STEP_OF_PRIORITY.as_millis() as i64)
-    .bind(failed)
-    .bind(lost)
+    .bind(i64::from(is_failure))
+    .bind(is_failure.then_some(0_i64))
     .bind(end.caching().key().map(str::to_owned))
     .bind(claim.instance.to_string())
     .bind(i64::from(claim.number))

@@ -5,8 +5,9 @@ use sqlx::{AnyConnection, FromRow, Row as _};
 
 use super::claim::STEP_OF_PRIORITY;
 use super::pools::give_back;
+use super::rules::{AfterLoss, after_loss, given_up};
 use super::step::{Change, LostRule, RunTransaction};
-use super::types::{Owner, TaskState};
+use super::types::Owner;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use platform::database::Statement;
@@ -34,25 +35,14 @@ pub(super) async fn release(run: &mut RunTransaction<'_>, owner: &Owner, rule: &
     let rows = lost_attempts(run, owner, rule).await?;
     for row in rows {
         let own = row.owner_key == owner.key;
-        let lost = if own { row.lost_in_a_row } else { row.lost_in_a_row + 1 };
-        let poison = !own && lost >= i64::from(rule.most_in_a_row) && !stopping;
+        let AfterLoss { instance: state, lost_in_a_row: lost, is_poison: poison } =
+            after_loss(row.lost_in_a_row, own, rule.most_in_a_row, stopping);
         let how = match own {
             true => "the database went away before its worker knew that it had it".to_owned(),
             false => format!("process {} on {} died or stopped answering", row.owner_pid, row.owner_host),
         };
-        let error = poison.then(|| {
-            format!(
-                "the process died {lost} times in a row while running this (last: process {} on {}); \
-                 look for a crash or too little memory, then start a new run",
-                row.owner_pid, row.owner_host
-            )
-        });
+        let error = poison.then(|| given_up(lost, row.owner_pid, &row.owner_host));
         mark_lost(run.connection, &row.attempt, &how, now).await?;
-        let state = match (stopping, poison) {
-            (true, _) => TaskState::Cancelled,
-            (false, true) => TaskState::Failed,
-            (false, false) => TaskState::Ready,
-        };
         let moved = sqlx::query(
             "UPDATE task_instance
              SET state = $1, ready_at = $2, turn = $2 - priority * $3, lost_in_a_row = $4, error = $5, finished_at = $6

@@ -30,6 +30,7 @@ mod pools;
 mod read;
 mod register;
 mod reopen;
+mod rules;
 mod step;
 mod stop;
 mod streams;

@@ -42,7 +42,7 @@ impl Room {
         if new.is_empty() {
             return Ok(());
         }
-        let mut query = Statement::new("SELECT name, slots - used, used FROM pool WHERE name IN ");
+        let mut query = Statement::new("SELECT name, slots, used FROM pool WHERE name IN ");
         query.row();
         for pool in new {
             query.text(pool);
@@ -54,8 +54,13 @@ impl Room {
         }
         let rows: Vec<(String, i64, i64)> =
             query.query_as().fetch_all(connection).await.map_err(|error| Error::database(DOING, error))?;
-        self.free.extend(rows.into_iter().map(|(name, slots, used)| (name, Free { slots, empty: used == 0 })));
+        rows.into_iter().for_each(|(name, slots, used)| self.know(name, slots, used));
         Ok(())
+    }
+
+    /// How many slots a pool has, and how many of them are used.
+    pub(super) fn know(&mut self, name: String, slots: i64, used: i64) {
+        self.free.insert(name, Free { slots: slots - used, empty: used == 0 });
     }
 
     /// Whether a pool has slots for a task; when it has too few, it has none for any later task either. A task that is

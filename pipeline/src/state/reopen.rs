@@ -13,6 +13,7 @@ use super::types::{InstanceKind, RunState, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::Dag;
 use crate::error::{Error, Result};
+use crate::ids::RunId;
 use platform::database::Statement;
 
 const DOING: &str = "letting a run go on";
@@ -41,19 +42,19 @@ pub(crate) struct Reopen {
 
 /// Which tasks are done again, by position.
 #[derive(Debug, Default)]
-struct Chosen {
+pub(super) struct Chosen {
     /// As if they had never run.
-    whole: BTreeSet<usize>,
+    pub(super) whole: BTreeSet<usize>,
     /// Mapped tasks of which only the items that did not succeed run again.
-    items: BTreeSet<usize>,
+    pub(super) items: BTreeSet<usize>,
 }
 
 /// A task as a whole, as it stands.
-struct Row {
-    position: usize,
-    state: TaskState,
+pub(super) struct Row {
+    pub(super) position: usize,
+    pub(super) state: TaskState,
     /// A mapped task whose items are known.
-    has_items: bool,
+    pub(super) has_items: bool,
 }
 
 /// Puts a run that has ended back into the queue, with the chosen tasks waiting.
@@ -69,16 +70,19 @@ pub(super) async fn reopen(
         return Err(Error::RunNotFinished { run: plan.run, state: locked.state });
     }
     let rows = tasks(connection, plan).await?;
-    let chosen = choose(plan, again, &rows)?;
+    let chosen = choose(plan.run, &plan.dag, again, &rows)?;
     if matches!(again, Again::Task { .. }) {
         cache::forget(connection, plan, &chosen.whole).await?;
     }
     forget_items(connection, plan, &chosen.whole).await?;
     reset(connection, plan, &chosen, *now).await?;
+    // A run that was cancelled before it began goes on as well: any of its tasks may be the first, not only those that
+    // need no other.
     sqlx::query(
         "UPDATE run SET state = 'queued', stop_at = NULL, stop_error = NULL, error = NULL, finished_at = NULL,
-                timeout_at = NULL, failures = 0, logs_removed = 0 WHERE id = $1",
+                timeout_at = NULL, failures = 0, logs_removed = 0, started_at = COALESCE(started_at, $1) WHERE id = $2",
     )
+    .bind(now.millis())
     .bind(plan.run.to_string())
     .execute(&mut *connection)
     .await
@@ -135,14 +139,15 @@ async fn tasks(connection: &mut AnyConnection, plan: &Plan) -> Result<Vec<Row>> 
     rows.into_iter().map(read).collect()
 }
 
-fn choose(plan: &Plan, again: &Again, rows: &[Row]) -> Result<Chosen> {
+/// What of a run is done again.
+pub(super) fn choose(run: RunId, dag: &Dag, again: &Again, rows: &[Row]) -> Result<Chosen> {
     let mut chosen = Chosen::default();
     match again {
         Again::Failed => {
             let failed =
                 |row: &&Row| matches!(row.state, TaskState::Failed | TaskState::UpstreamFailed | TaskState::Cancelled);
             for row in rows.iter().filter(failed) {
-                chosen.whole.extend(after(plan, row.position));
+                chosen.whole.extend(after(dag, row.position));
                 if row.has_items {
                     chosen.items.insert(row.position);
                 } else {
@@ -150,17 +155,17 @@ fn choose(plan: &Plan, again: &Again, rows: &[Row]) -> Result<Chosen> {
                 }
             }
             if chosen.whole.is_empty() && chosen.items.is_empty() {
-                return Err(Error::NothingFailed(plan.run));
+                return Err(Error::NothingFailed(run));
             }
             // What comes after a failed task begins anew even if only some of its own items failed.
             chosen.items.retain(|position| !chosen.whole.contains(position));
         }
         Again::Task { task, downstream } => {
-            let missing = || Error::TaskNotFound { run: plan.run, task: task.clone(), names: names(&plan.dag) };
-            let position = plan.dag.position(task).ok_or_else(missing)?;
+            let missing = || Error::TaskNotFound { run, task: task.clone(), names: names(dag) };
+            let position = dag.position(task).ok_or_else(missing)?;
             chosen.whole.insert(position);
             if *downstream {
-                chosen.whole.extend(after(plan, position));
+                chosen.whole.extend(after(dag, position));
             }
         }
     }
@@ -173,11 +178,11 @@ pub(super) fn names(dag: &Dag) -> String {
 }
 
 /// All tasks that come after one, by position.
-fn after(plan: &Plan, position: usize) -> BTreeSet<usize> {
+fn after(dag: &Dag, position: usize) -> BTreeSet<usize> {
     let mut found = BTreeSet::new();
     let mut open = vec![position];
     while let Some(next) = open.pop() {
-        let downstream = plan.dag.tasks().get(next).map_or(&[][..], |task| &task.downstream);
+        let downstream = dag.tasks().get(next).map_or(&[][..], |task| &task.downstream);
         open.extend(downstream.iter().filter(|position| found.insert(**position)));
     }
     found

@@ -13,6 +13,7 @@ use super::changes;
 use super::claim::{ClaimRequest, Claimed, claim, limits, next_ready};
 use super::ended::{Ended, record};
 use super::lost::release;
+use super::rules::{Spoiled, verdict_on_run, verdict_on_stopped};
 use super::types::{Owner, RunCause, RunState, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::AlertEvent;
@@ -340,9 +341,6 @@ impl<'a> RunTransaction<'a> {
     }
 
     /// How a run whose tasks have all ended has gone, and its first error.
-    ///
-    /// It has failed when a task failed and nothing came after it: a failed task whose successors handled the failure
-    /// (`trigger: all_done`) fails the run only if one of the last tasks failed too.
     async fn verdict(&mut self, failures: i64) -> Result<(RunState, Option<String>)> {
         let doing = |error| Error::database(DOING, error);
         let run = self.plan.run.to_string();
@@ -353,11 +351,10 @@ impl<'a> RunTransaction<'a> {
                 .await
                 .map_err(doing)?;
         if stop_at.is_some() {
-            let state = if stop_error.is_some() { RunState::Failed } else { RunState::Cancelled };
-            return Ok((state, stop_error));
+            return Ok((verdict_on_stopped(stop_error.as_deref()), stop_error));
         }
-        let failed: Vec<(i64, String, String, Option<String>)> = sqlx::query_as(
-            "SELECT position, task, state, error FROM task_instance
+        let rows: Vec<(i64, String, Option<String>)> = sqlx::query_as(
+            "SELECT position, state, error FROM task_instance
              WHERE run_id = $1 AND state IN ('failed', 'upstream_failed') AND map_index = -1
              ORDER BY finished_at, position",
         )
@@ -365,18 +362,11 @@ impl<'a> RunTransaction<'a> {
         .fetch_all(&mut *self.connection)
         .await
         .map_err(doing)?;
-        let last = |position: i64| {
-            let task = usize::try_from(position).ok().and_then(|position| self.plan.dag.tasks().get(position));
-            task.is_none_or(|task| task.downstream.is_empty())
+        let read = |(position, state, error): (i64, String, Option<String>)| {
+            let place = usize::try_from(position).unwrap_or(usize::MAX);
+            Ok(Spoiled { place, state: TaskState::read(&state)?, error })
         };
-        let spoiled = failed.iter().any(|(position, ..)| last(*position));
-        let first = failed.iter().find(|(_, _, state, _)| state == TaskState::Failed.as_str());
-        Ok(match first {
-            Some((_, task, _, error)) if spoiled => {
-                (RunState::Failed, Some(format!("task `{task}`: {}", error.clone().unwrap_or_default())))
-            }
-            None if failures == 0 => (RunState::Succeeded, None),
-            _ => (RunState::SucceededWithFailures, None),
-        })
+        let spoiled: Vec<Spoiled> = rows.into_iter().map(read).collect::<Result<_>>()?;
+        Ok(verdict_on_run(&self.plan.dag, &spoiled, failures))
     }
 }

@@ -5,6 +5,7 @@ use sqlx::AnyConnection;
 
 use super::Plan;
 use super::changes;
+use super::rules::verdict_on_stopped;
 use super::step::{Locked, RunTransaction, lock};
 use super::types::RunState;
 use crate::clock::Timestamp;
@@ -35,8 +36,7 @@ pub(super) async fn stop(
         return Ok(state);
     }
     let ends_now = state == RunState::Queued;
-    let ended = if request.error.is_some() { RunState::Failed } else { RunState::Cancelled };
-    let state = if ends_now { ended } else { state };
+    let state = if ends_now { verdict_on_stopped(request.error.as_deref()) } else { state };
     sqlx::query("UPDATE run SET state = $1, stop_at = $2, stop_error = $3, error = $3, finished_at = $4 WHERE id = $5")
         .bind(state.as_str())
         .bind(request.now.millis())

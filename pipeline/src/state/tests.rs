@@ -329,6 +329,20 @@ async fn futures_join<F: Future>(all: impl Iterator<Item = F>) -> Vec<F::Output>
     all.into_iter().map(|(_, done)| done.unwrap()).collect()
 }
 
+#[tokio::test]
+async fn a_task_that_is_done_again_in_a_run_that_never_began_does_not_wait_for_ever() {
+    let world = World::new(PAIR).await;
+    let run = world.plan.run;
+    assert_eq!(world.store.cancel(run, world.now).await.unwrap(), RunState::Cancelled);
+    let again = Again::Task { task: "b".to_string(), downstream: false };
+    world.store.reopen(run, again, world.now).await.unwrap();
+    // What it needs was cancelled, and stays so.
+    let done = world.begin(&owner("one"), 1).await;
+    assert_eq!((done.state, done.claimed.len()), (RunState::Failed, 0));
+    assert_eq!((world.state("a").await, world.state("b").await), (TaskState::Cancelled, TaskState::UpstreamFailed));
+    assert_eq!(world.store.run(run).await.unwrap().error.as_deref(), Some("task `b`: not run because of a"));
+}
+
 /// A small generator (xorshift).
 pub(super) struct Random(pub(super) u64);
 

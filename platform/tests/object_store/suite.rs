@@ -223,9 +223,11 @@ async fn streams_go_up_and_down(store: Store) {
             assert!(read(&store, "a/b", None).await == content, "{size}");
         }
         let (size, end) = (u64::from(size), size as usize);
-        for (start, stop) in [(0, 1), (size / 3, size / 3 * 2), (size.saturating_sub(5), size + 9), (size, size + 1), (3, 3)]
+        for (start, stop) in
+            [(0, 1), (size / 3, size / 3 * 2), (size.saturating_sub(5), size + 9), (size, size + 1), (3, 3)]
         {
-            let wanted = content.slice((start as usize).min(end)..(stop as usize).clamp((start as usize).min(end), end));
+            let wanted =
+                content.slice((start as usize).min(end)..(stop as usize).clamp((start as usize).min(end), end));
             assert!(read(&store, "a/b", Some(start..stop)).await == wanted, "{start}..{stop} of {size}");
         }
     }
