@@ -168,7 +168,7 @@ async fn a_promotion_needs_what_its_gates_ask_for() {
     for (gates, part) in [
         (json!([{"name": "it runs", "smoke": true}]), "no input example"),
         (json!([{"name": "reviewed", "tags": {"reviewed": "true"}}]), "reviewed"),
-        (json!([{"name": "people", "approvals": {"scientist": 1}}]), "people"),
+        (json!([{"name": "people", "approvals": {"scientist": 1}}]), "approvals of scientist"),
         (json!([{"name": "many", "sql": "select found from (values (1), (2)) as t (found)"}]), "2 rows"),
         (
             json!([{"name": "rows", "sql": "select count(*) as found, 1 as wanted from evaluation where version = {{ challenger }}"}]),
