@@ -32,6 +32,8 @@ class Server:
         self.netloc = urllib.parse.urlparse(uri).netloc
         self.connection = None
         self.names = {}
+        # Ids of one answer, in the order in which they appear.
+        self.answer = {}
 
     def ask(self, method, path, body, headers):
         """Status, headers and body of the answer; status 0 when there is none."""
@@ -72,7 +74,8 @@ class Server:
         return value
 
     def name(self, identifier):
-        return self.names.setdefault(identifier, f"<id {len(self.names)}>")
+        """One name for an id that requests use, another for one that only this answer has."""
+        return self.names.get(identifier) or self.answer.setdefault(identifier, f"<id {len(self.answer)}>")
 
 
 class Both:
@@ -126,6 +129,8 @@ class Wire:
 
     def compare(self, method, path, query, body, label, pair):
         (real, real_body), (ours, our_body) = pair.read()
+        for server in self.servers:
+            server.answer = {}
         if self.record:
             print(f"{method} {short(pick(path, 0))} {short(label or '')}\n    sent: {short(pick(query, 0) or pick(body, 0))}\n    {real} {short(real_body, 1000)}", file=self.record)
         what = f"{method} {pick(path, 0)} {short(label or pick(query, 0) or pick(body, 0))}"

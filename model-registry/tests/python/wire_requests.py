@@ -153,8 +153,11 @@ def runs(wire):
     for run in ("0" * 32, "abc", "x" * 257, "-a", "a b"):
         wire.json("GET", "runs/get", {"run_id": run})
         wire.json("POST", "runs/log-metric", {"run_id": run, "key": "m", "value": 1, "timestamp": 1})
-    odd_bodies(wire, "POST", "runs/update", {"run_id": world.run, "status": "RUNNING", "end_time": 9, "run_name": "new"})
-    for status in ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED", "finished", "OTHER", 1, 3, 9):
+    odd = world.new_run()
+    odd_bodies(wire, "POST", "runs/update", {"run_id": odd, "status": "RUNNING", "end_time": 9, "run_name": "new"})
+    for status in ("finished", "OTHER", 1, 3, 9):
+        wire.json("POST", "runs/update", {"run_id": odd, "status": status})
+    for status in ("RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"):
         wire.json("POST", "runs/update", {"run_id": world.run, "status": status})
     wire.json("GET", "runs/get", {"run_id": world.run})
     odd_bodies(wire, "POST", "runs/set-tag", {"run_id": world.run, "key": "k", "value": "v"})
@@ -191,7 +194,8 @@ def runs(wire):
 
 def metrics(wire):
     world = World(wire)
-    run = world.run
+    # One server may take what the other refuses: these values go to a run of their own.
+    run = world.new_run()
     odd_bodies(wire, "POST", "runs/log-metric", {"run_id": run, "key": "m", "value": 1.0, "timestamp": 1, "step": 0})
     for value in (0, -0.0, 1e308, -1e308, 1e-320, "NaN", "Infinity", "-Infinity", "nan", "inf", "1.5", 10**400):
         wire.json("POST", "runs/log-metric", {"run_id": run, "key": "odd", "value": value, "timestamp": 2, "step": 0})
@@ -201,11 +205,12 @@ def metrics(wire):
     for step in ("5", "x", -5, 2**63 - 1, -(2**63), 1.0):
         wire.json("POST", "runs/log-metric", {"run_id": run, "key": "steps", "value": 1, "timestamp": 3, "step": step})
         wire.json("POST", "runs/log-metric", {"run_id": run, "key": "times", "value": 1, "timestamp": step})
+    run = world.run
     # The newest is the one of the highest step, then time, then value.
     for step, time, value in ((1, 5, 1), (3, 1, 2), (3, 1, 1), (2, 9, 9), (3, 0, 7), (3, 1, 3), (3, 1, "NaN"), (3, 1, 4)):
         wire.json("POST", "runs/log-metric", {"run_id": run, "key": "newest", "value": value, "timestamp": time, "step": step})
     wire.json("GET", "runs/get", {"run_id": run})
-    for key in ("m", "odd", "steps", "times", "newest", "none"):
+    for key in ("newest", "none"):
         wire.json("GET", "metrics/get-history", {"run_id": run, "metric_key": key})
     wire.json("GET", "metrics/get-history", {"run_uuid": run, "metric_key": "newest"})
     odd_bodies(wire, "GET", "metrics/get-history", {"run_id": run, "metric_key": "newest", "max_results": 3})
@@ -217,7 +222,7 @@ def metrics(wire):
     odd_bodies(wire, "GET", "metrics/get-history-bulk-interval", {"run_ids": [run], "metric_key": "newest", "max_results": 3})
     batch = {"run_id": run, "metrics": [{"key": "b", "value": 1.0, "timestamp": 1, "step": 0}],
              "params": [{"key": "bp", "value": "1"}], "tags": [{"key": "bt", "value": "1"}]}
-    odd_bodies(wire, "POST", "runs/log-batch", batch)
+    odd_bodies(wire, "POST", "runs/log-batch", {**batch, "run_id": world.new_run()})
     raw_bodies(wire, "POST", "runs/log-batch")
     metric = lambda number: {"key": f"k{number}", "value": number, "timestamp": 1, "step": 0}
     text = lambda number: {"key": f"k{number}", "value": "v"}
@@ -236,22 +241,24 @@ def metrics(wire):
     wire.json("GET", "runs/get", {"run_id": twice})
     dataset = {"run_id": run, "datasets": [{"dataset": {"name": "d", "digest": "1", "source_type": "local", "source": "here",
                "schema": "s", "profile": "p"}, "tags": [{"key": "mlflow.data.context", "value": "training"}]}]}
-    odd_bodies(wire, "POST", "runs/log-inputs", dataset)
+    wire.json("POST", "runs/log-inputs", dataset)
+    odd = world.new_run()
+    odd_bodies(wire, "POST", "runs/log-inputs", {**dataset, "run_id": odd})
     for key in dataset["datasets"][0]["dataset"]:
         for done, inner in replaced({key: dataset["datasets"][0]["dataset"][key]}):
             whole = {**{k: v for k, v in dataset["datasets"][0]["dataset"].items() if k != key}, **inner}
-            wire.json("POST", "runs/log-inputs", {"run_id": run, "datasets": [{"dataset": whole}]}, f"dataset: {done}")
+            wire.json("POST", "runs/log-inputs", {"run_id": odd, "datasets": [{"dataset": whole}]}, f"dataset: {done}")
     wire.json("POST", "runs/log-inputs", {"run_id": run, "models": [{"model_id": world.logged}]})
     wire.json("POST", "runs/log-inputs", {"run_id": run, "models": [{"model_id": "m-none"}]})
     wire.json("POST", "runs/outputs", {"run_id": run, "models": [{"model_id": world.logged, "step": 3}]})
     wire.json("POST", "runs/outputs", {"run_id": run, "models": [{"model_id": "m-none", "step": 3}]})
-    odd_bodies(wire, "POST", "runs/outputs", {"run_id": run, "models": [{"model_id": world.logged, "step": 3}]})
+    odd_bodies(wire, "POST", "runs/outputs", {"run_id": odd, "models": [{"model_id": world.logged, "step": 3}]})
     wire.json("GET", "runs/get", {"run_id": run})
 
 
 def logged_models(wire):
-    world = World(wire)
-    odd_bodies(wire, "POST", "logged-models", {"experiment_id": world.experiment, "name": "net", "model_type": "agent", "source_run_id": world.run,
+    world, odd = World(wire), World(wire)
+    odd_bodies(wire, "POST", "logged-models", {"experiment_id": odd.experiment, "name": "net", "model_type": "agent", "source_run_id": world.run,
                "params": [{"key": "p", "value": "1"}], "tags": [{"key": "t", "value": "1"}]})
     raw_bodies(wire, "POST", "logged-models")
     wire.json("POST", "logged-models", {"experiment_id": "999999", "name": "net"})
@@ -259,12 +266,14 @@ def logged_models(wire):
     wire.json("GET", path)
     wire.json("GET", "logged-models/m-none")
     wire.json("GET", "logged-models/..%2f..%2fetc")
-    odd_bodies(wire, "PATCH", ("join", path[1], world.logged, "/tags"), {"model_id": world.logged, "tags": [{"key": "a", "value": "b"}]})
+    odd_path = ("join", "logged-models/", odd.logged)
+    odd_bodies(wire, "PATCH", ("join", *odd_path[1:], "/tags"), {"model_id": odd.logged, "tags": [{"key": "a", "value": "b"}]})
+    wire.json("PATCH", ("join", path[1], world.logged, "/tags"), {"model_id": world.logged, "tags": [{"key": "a", "value": "b"}]})
     wire.json("DELETE", ("join", path[1], world.logged, "/tags/a"))
     wire.json("DELETE", ("join", path[1], world.logged, "/tags/none"))
-    odd_bodies(wire, "POST", ("join", path[1], world.logged, "/params"), {"model_id": world.logged, "params": [{"key": "a", "value": "b"}]}, keep=("model_id",))
-    odd_bodies(wire, "PATCH", path, {"model_id": world.logged, "status": "LOGGED_MODEL_READY"}, keep=("model_id",))
-    for status in ("LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED", "READY", 0, 1, 2, 9):
+    odd_bodies(wire, "POST", ("join", *odd_path[1:], "/params"), {"model_id": odd.logged, "params": [{"key": "a", "value": "b"}]}, keep=("model_id",))
+    odd_bodies(wire, "PATCH", odd_path, {"model_id": odd.logged, "status": "LOGGED_MODEL_READY"}, keep=("model_id",))
+    for status in ("LOGGED_MODEL_PENDING", "LOGGED_MODEL_UPLOAD_FAILED", "LOGGED_MODEL_READY"):
         wire.json("PATCH", path, {"model_id": world.logged, "status": status})
     wire.json("GET", path)
     wire.json("POST", "runs/log-metric", {"run_id": world.run, "key": "acc", "value": 0.5, "timestamp": 1, "model_id": world.logged,
@@ -374,10 +383,10 @@ def model_versions(wire):
     wire.json("GET", "model-versions/get", {"name": name, "version": "01"})
     wire.json("GET", "model-versions/get", {"name": name, "version": "999"})
     wire.json("GET", "model-versions/get", {"name": wire.fresh("none"), "version": "1"})
-    odd_bodies(wire, "PATCH", "model-versions/update", {"name": name, "version": "1", "description": "new"})
-    odd_bodies(wire, "POST", "model-versions/set-tag", {"name": name, "version": "1", "key": "k", "value": "v"})
-    odd_bodies(wire, "DELETE", "model-versions/delete-tag", {"name": name, "version": "1", "key": "k"})
-    odd_bodies(wire, "POST", "model-versions/transition-stage", {"name": name, "version": "1", "stage": "Staging", "archive_existing_versions": True})
+    odd_bodies(wire, "PATCH", "model-versions/update", {"name": odd, "version": "1", "description": "new"})
+    odd_bodies(wire, "POST", "model-versions/set-tag", {"name": odd, "version": "1", "key": "k", "value": "v"})
+    odd_bodies(wire, "DELETE", "model-versions/delete-tag", {"name": odd, "version": "1", "key": "k"})
+    odd_bodies(wire, "POST", "model-versions/transition-stage", {"name": odd, "version": "1", "stage": "Staging", "archive_existing_versions": True})
     for stage in ("Production", "production", "STAGING", "None", "none", "Archived", "Other"):
         for archive in (True, False):
             wire.json("POST", "model-versions/transition-stage", {"name": name, "version": "2", "stage": stage, "archive_existing_versions": archive})
@@ -426,7 +435,7 @@ def webhooks(wire):
     odd_bodies(wire, "PATCH", path, {"name": "renamed", "url": "https://1.1.1.1/other", "events": [{"entity": "REGISTERED_MODEL", "action": "CREATED"}],
                                      "description": "e", "secret": "other", "status": "DISABLED"})
     wire.json("GET", path)
-    for most in (0, 501, -1, "x", 1.5):
+    for most in (501, -1, "x", 1.5):
         wire.json("GET", "webhooks", {"max_results": most})
     wire.json("DELETE", path)
     wire.json("GET", path)
@@ -571,7 +580,7 @@ MODEL_FILTERS = ["name = 'NAME-a'", "name LIKE 'NAME%'", "name ILIKE 'NAME%'", "
                  "tags.t IS NULL AND name LIKE 'NAME%'", "tags.none IS NULL AND name LIKE 'NAME%'", "tags.t = 'a' AND tags.t = 'b'", "last_updated_timestamp > 0", "Name = 'NAME-a'", "name='NAME-a'", "name NOT LIKE 'NAME%'", "tags.t IN ('a')", "run_id = 'x'", "tags.'t' = 'a' AND name LIKE 'NAME%'"]
 
 VERSION_FILTERS = ["name = 'NAME-a'", "name LIKE 'NAME%'", "name ILIKE 'name%'", "name = 'NAME-a' AND version_number = 2", "name = 'NAME-a' AND version_number > 1", "name = 'NAME-a' AND version_number >= '2'", "version_number != 2 AND name = 'NAME-a'", "version_number = 'x'", "version = 1", "version_number LIKE '1'", "name = 'NAME-a' AND tags.v = '1'", "name LIKE 'NAME%' AND tag.v != '1'",
-                   "name LIKE 'NAME%' AND tags.v LIKE '%'", "run_id = 'x'", "run_id IN ('x', 'y')", "run_id IN ('x')", "run_id IN ()", "run_id IN (1)", "run_id IN ('x' 'y')", "run_id = ''", "run_id != 'x'", "run_id LIKE 'x'", "run_id NOT IN ('x')", "source_path = 's3://b/1'", "source_path LIKE 's3://b/%' AND name = 'NAME-a'", "source_path != 's3://b/1' AND name = 'NAME-a'", "source = 'x'", "name IN ('NAME-a')",
+                   "name LIKE 'NAME%' AND tags.v LIKE '%'", "run_id = 'x'", "run_id IN ('x', 'y')", "run_id IN ('x')", "run_id IN ()", "run_id IN (1)", "run_id IN ('x' 'y')", "run_id = '' AND name = 'NAME-a'", "run_id != 'x'", "run_id LIKE 'x'", "run_id NOT IN ('x')", "source_path = 's3://b/1' AND name LIKE 'NAME%'", "source_path LIKE 's3://b/%' AND name = 'NAME-a'", "source_path != 's3://b/1' AND name = 'NAME-a'", "source = 'x'", "name IN ('NAME-a')",
                    "unknown = 'x'", "status = 'READY'", "current_stage = 'None'", "creation_timestamp > 0", "last_updated_timestamp > 0", "name = 'NAME-a' OR name = 'NAME-b'", "name = 'x' AND", "tags.v > '1'", "tags.`v` = '1' AND name LIKE 'NAME%'", "version_number = 1.5", "version_number = 1 AND version_number = 2 AND name = 'NAME-a'", "user_id = 'x'", "aliases = 'x'", "name != 'NAME-a' AND name LIKE 'NAME%'", "tag.`mlflow.prompt.is_prompt` != 'true' AND name LIKE 'NAME%'", "version_number <= 99999999999999999999 AND name = 'NAME-a'", "tags.v IS NULL AND name LIKE 'NAME%'", "tags.none IS NULL AND name LIKE 'NAME%'", "name = 'NAME-a' AND tags.v = '1' AND tags.v != '2'"]
 
 EXPERIMENT_FILTERS = ["name = 'search-UNIQUE-1'", "name LIKE 'search-UNIQUE%'", "name ILIKE 'SEARCH-UNIQUE%'", "name LIKE 'search-UNIQUE%' AND tags.team = 'a'", "name LIKE 'search-UNIQUE%' AND tags.team != 'a'", "name LIKE 'search-UNIQUE%' AND tag.team ILIKE 'A'", "name LIKE 'search-UNIQUE%' AND tags.none IS NULL", "name LIKE 'search-UNIQUE%' AND tags.team IS NOT NULL", "name LIKE 'search-UNIQUE%' AND creation_time > 0",
