@@ -64,10 +64,12 @@ enum Section {
     First,
     /// The networks themselves against the original files
     Forward,
-    /// DAGs of tasks that do nothing, beside Python orchestrators
+    /// DAGs of tasks that do nothing
     Orchestrator,
     /// The same DAGs on a PostgreSQL server
     Postgres,
+    /// The same DAGs beside Python orchestrators
+    Peers,
     /// Write the measured tables into docs/benchmarks.md
     Table,
     /// The bare loop, as a process of its own
@@ -103,10 +105,12 @@ fn execute(args: Args) -> Result<()> {
             measure(&place, "job", job::run)?;
             measure(&place, "memory", memory::run)?;
             measure(&place, "orchestrator", orchestrator::run)?;
-            measure(&place, "postgres", orchestrator::run_on_postgres)
+            measure(&place, "postgres", orchestrator::run_on_postgres)?;
+            measure(&place, "peers", orchestrator::run_peers)
         }
         Section::Orchestrator => measure(&place, "orchestrator", orchestrator::run),
         Section::Postgres => measure(&place, "postgres", orchestrator::run_on_postgres),
+        Section::Peers => measure(&place, "peers", orchestrator::run_peers),
         Section::Job => measure(&place, "job", job::run),
         Section::Memory => measure(&place, "memory", memory::run),
         Section::First => measure(&place, "first", first::run),

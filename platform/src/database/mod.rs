@@ -3,6 +3,7 @@
 //! Both are reached through sqlx's `Any`, so that callers write one SQL text: values as `$1`, types TEXT and BIGINT,
 //! sums cast to BIGINT, `ON CONFLICT` and `RETURNING`.
 
+mod listener;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -14,6 +15,7 @@ use sqlx::AnyPool;
 
 use crate::Result;
 
+pub use listener::Listener;
 pub use sqlite::{explain, open_sqlite};
 pub use statement::Statement;
 
@@ -67,6 +69,14 @@ impl Database {
     /// The kind of database.
     pub fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// Listens to a channel of a PostgreSQL server, on one more connection than the pool's.
+    ///
+    /// # Errors
+    /// [`crate::Error::ServerUnreachable`] and [`crate::Error::ServerRefused`], with the server's words.
+    pub async fn listener(&self, channel: &str) -> Result<Listener> {
+        Listener::open(self.pool.connect_options().database_url.as_str(), channel).await
     }
 
     /// The statement that begins a transaction which reads before it writes. SQLite must be told, because such a
