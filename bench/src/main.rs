@@ -65,12 +65,14 @@ enum Section {
     First,
     /// The networks themselves against the original files
     Forward,
-    /// DAGs of tasks that do nothing, beside Python orchestrators
+    /// DAGs of tasks that do nothing
     Orchestrator,
     /// The same DAGs on a PostgreSQL server
     Postgres,
     /// The model registry beside MLflow's own server
     Registry,
+    /// The same DAGs beside Python orchestrators
+    Peers,
     /// Write the measured tables into docs/benchmarks.md
     Table,
     /// The bare loop, as a process of its own
@@ -107,11 +109,13 @@ fn execute(args: Args) -> Result<()> {
             measure(&place, "memory", memory::run)?;
             measure(&place, "orchestrator", orchestrator::run)?;
             measure(&place, "postgres", orchestrator::run_on_postgres)?;
-            measure(&place, "registry", registry::run)
+            measure(&place, "registry", registry::run)?;
+            measure(&place, "peers", orchestrator::run_peers)
         }
         Section::Orchestrator => measure(&place, "orchestrator", orchestrator::run),
         Section::Postgres => measure(&place, "postgres", orchestrator::run_on_postgres),
         Section::Registry => measure(&place, "registry", registry::run),
+        Section::Peers => measure(&place, "peers", orchestrator::run_peers),
         Section::Job => measure(&place, "job", job::run),
         Section::Memory => measure(&place, "memory", memory::run),
         Section::First => measure(&place, "first", first::run),

@@ -36,7 +36,7 @@ const LOOK_AT_DAGS: Duration = Duration::from_secs(2);
 /// How often continuous DAGs are looked at.
 const LOOK_AT_STREAMS: Duration = Duration::from_secs(1);
 
-/// How often a process on SQLite looks for work that nobody has told it of: what other processes write wakes it.
+/// How often a process looks for work that nobody has told it of: what other processes leave to do wakes it.
 const WATCHED_POLL: Duration = Duration::from_secs(2);
 
 const SERVER_NOTES: &str = "SIGTERM and Ctrl-C let the tasks under way end and claim no more; a second one stops them, \
@@ -205,15 +205,15 @@ impl Role {
         let store = Store::open(database).await.map_err(|error| Error::from(error).about_state(&address))?;
         if is_sqlite {
             info!(state = %address, "state in SQLite: workers on this host only");
-            let watched = store.clone();
-            tokio::spawn(async move { watched.watch_others().await });
         }
+        let watched = store.clone();
+        tokio::spawn(async move { watched.watch_others().await });
         let registry = registry(&Arc::new(Services::new(config.clone())))?;
         let logs = logs(&config)?;
         let usual = RunnerOptions::new(&config.home);
         let options = RunnerOptions {
             logs: Some(logs.clone()),
-            poll: if is_sqlite { WATCHED_POLL } else { usual.poll },
+            poll: WATCHED_POLL,
             parallelism: slots.map_or(config.run.parallelism, usize::from),
             lease: Duration::from_secs(config.run.lease_seconds),
             exclusive: false,

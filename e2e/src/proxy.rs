@@ -82,6 +82,11 @@ impl Proxy {
         state.cut();
     }
 
+    /// Lets nobody more through; connections that are there stay.
+    pub fn refuse(&self) {
+        self.shared.state().closed = true;
+    }
+
     /// Lets clients through again.
     pub fn open(&self) {
         self.shared.state().closed = false;

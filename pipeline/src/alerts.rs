@@ -51,13 +51,16 @@ impl Alerts {
     pub async fn serve(&self, mut stop: watch::Receiver<bool>) {
         let mut changed = self.store.changed();
         while !*stop.borrow_and_update() {
-            match self.tell_due(Timestamp::now()).await {
-                Ok(0) => {}
+            let failed = match self.tell_due(Timestamp::now()).await {
+                Ok(0) => false,
                 Ok(_) => continue,
-                Err(error) => warn!(%error, "alerts could not be told; they are tried again"),
-            }
+                Err(error) => {
+                    warn!(%error, "alerts could not be told; they are tried again");
+                    true
+                }
+            };
             tokio::select! {
-                Ok(()) = changed.changed() => {}
+                Ok(()) = changed.changed(), if !failed => {}
                 Ok(()) = stop.changed() => {}
                 // The scheduler looks as often for what becomes late.
                 () = tokio::time::sleep(self.poll) => {}

@@ -5,10 +5,14 @@ peer keeps its state in SQLite in a temporary home folder that is removed afterw
 loopback at most. A graph is defined before the clock starts; the clock covers one complete run of it, which must have
 succeeded with all its tasks. A run to warm up comes first and is not counted.
 
+airflow-standalone is Airflow as `airflow standalone` starts it, with scheduler and LocalExecutor, where airflow runs a DAG
+within one process. It starts several processes for each task: each workload is measured once, after a DAG of one task, and
+given up after five minutes.
+
 usage: .venv-bench-PEER/bin/python scripts/bench/orchestrators.py PEER [--repeats 5] [--only NAME]
 
-PEER is dagster, prefect or airflow; NAME is one workload, or cold_start. Prints one JSON object on stdout; logs go to
-stderr. scripts/setup-orchestrators makes the environments.
+PEER is dagster, prefect, airflow or airflow-standalone; NAME is one workload, or cold_start. Prints one JSON object on stdout; logs go to
+stderr. scripts/setup-orchestrators makes the environments; airflow-standalone runs in that of airflow.
 """
 
 import argparse
@@ -23,7 +27,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -31,7 +35,13 @@ from typing import Any
 
 SLOW_SECONDS = 120.0  # a workload that takes longer than this is measured once
 SERVER_START_SECONDS = 120.0
-DISTRIBUTIONS = {"dagster": "dagster", "prefect": "prefect", "airflow": "apache-airflow"}
+GIVE_UP_SECONDS = 300.0  # for a run of airflow-standalone
+DISTRIBUTIONS = {
+    "dagster": "dagster",
+    "prefect": "prefect",
+    "airflow": "apache-airflow",
+    "airflow-standalone": "apache-airflow",
+}
 
 # The tasks of a graph in an order in which they can run: the name of each with the names of those it needs.
 Graph = dict[str, list[str]]
@@ -90,14 +100,18 @@ class Peer:
 
     # Defines a workload and returns what runs it once; that fails unless every task has succeeded.
     define: Callable[[str], Callable[[], None]]
-    # What `python -c` runs for a cold start, and its environment variables.
-    cold_start: str
+    # What `python -c` runs for a cold start, and its environment variables; nothing: none is measured.
+    cold_start: str | None
     cold_start_environment: dict[str, str]
     notes: list[str]
     # Other processes that belong to the peer: their peak memory is told in a note.
     processes: dict[str, int] = field(default_factory=dict)
     # Waits, after the clock, until what the last run has left behind is stored.
     settle: Callable[[], None] = lambda: None
+    # What it runs.
+    workloads: tuple[str, ...] = tuple(WORKLOADS)
+    # Whether each workload is run once, and has been warmed up for.
+    once: bool = False
 
 
 def expect(name: str, succeeded: bool, tasks: int) -> None:
@@ -357,10 +371,8 @@ def fill_dag_folder(folder: Path, file_name: str, content: str) -> None:
     (folder / file_name).write_text(content)
 
 
-@contextmanager
-def airflow_peer(home: Path) -> Iterator[Peer]:
-    dags, cold_start_dags = home / "dags", home / "cold_start_dags"
-    os.environ |= {
+def airflow_environment(home: Path, dags: Path) -> dict[str, str]:
+    return {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -370,12 +382,21 @@ def airflow_peer(home: Path) -> Iterator[Peer]:
         "SCARF_ANALYTICS": "false",
         "DO_NOT_TRACK": "1",
     }
+
+
+def airflow_dag_file(name: str) -> str:
+    return AIRFLOW_DAG_FILE.format(folder=str(Path(__file__).resolve().parent), name=name)
+
+
+@contextmanager
+def airflow_peer(home: Path) -> Iterator[Peer]:
+    dags, cold_start_dags = home / "dags", home / "cold_start_dags"
+    os.environ |= airflow_environment(home, dags)
     subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
     fill_dag_folder(cold_start_dags, "cold_start.py", AIRFLOW_COLD_START_FILE)
 
     def define(name: str) -> Callable[[], None]:
-        folder = str(Path(__file__).resolve().parent)
-        fill_dag_folder(dags, f"{name}.py", AIRFLOW_DAG_FILE.format(folder=folder, name=name))
+        fill_dag_folder(dags, f"{name}.py", airflow_dag_file(name))
         dag = airflow_dag(name)
 
         def run() -> None:
@@ -394,7 +415,131 @@ def airflow_peer(home: Path) -> Iterator[Peer]:
     yield Peer(define, AIRFLOW_COLD_START.format(folder=str(cold_start_dags)), environment, notes)
 
 
-PEERS = {"dagster": dagster_peer, "prefect": prefect_peer, "airflow": airflow_peer}
+# Airflow with scheduler and executor
+
+
+STANDALONE_WORKLOADS = ("chain_40", "fan_out_200")
+
+
+def answer(url: str, token: str | None = None, body: dict[str, Any] | None = None) -> Any:
+    """What a server on loopback answers to a GET, or to a POST of `body`."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, headers={"Content-Type": "application/json"})
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return json.load(response)
+
+
+@contextmanager
+def standalone_processes(home: Path, port: int) -> Iterator[subprocess.Popen]:
+    log = home / "standalone.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-m", "airflow", "standalone"]
+        # A session of its own: all its processes end with it.
+        server = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield server
+    except BaseException:
+        sys.stderr.write(log.read_text(errors="replace")[-4000:])
+        raise
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            pass
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def wait_until(what: str, seconds: float, server: subprocess.Popen, done: Callable[[], bool], pause: float) -> None:
+    deadline = time.monotonic() + seconds
+    while server.poll() is None:
+        # A server that starts refuses connections, and answers that it does not know a DAG yet.
+        with suppress(OSError, sqlite3.OperationalError):
+            if done():
+                return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(pause)
+    raise RuntimeError(f"{what}: airflow standalone has ended")
+
+
+@contextmanager
+def airflow_standalone_peer(home: Path) -> Iterator[Peer]:
+    dags, port = home / "dags", free_port()
+    url = f"http://127.0.0.1:{port}"
+    os.environ |= airflow_environment(home, dags) | {
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": url,
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        # It starts `airflow` by its name.
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "NO_PROXY": "127.0.0.1",
+    }
+    dags.mkdir()
+    (dags / "warm_up.py").write_text(AIRFLOW_COLD_START_FILE)
+    for name in STANDALONE_WORKLOADS:
+        (dags / f"{name}.py").write_text(airflow_dag_file(name))
+    subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, stdout=subprocess.DEVNULL)
+    with standalone_processes(home, port) as server, closing(
+        sqlite3.connect(f"file:{home}/airflow.db?mode=ro", uri=True, timeout=30)
+    ) as database:
+        token = ""
+
+        def logs_in() -> bool:
+            nonlocal token
+            token = answer(f"{url}/auth/token")["access_token"]
+            return True
+
+        def state_of(dag: str, run: str) -> str:
+            sql = "SELECT state FROM dag_run WHERE dag_id = ? AND run_id = ?"
+            return database.execute(sql, (dag, run)).fetchone()[0]
+
+        def run_dag(dag: str) -> str:
+            run = answer(f"{url}/api/v2/dags/{dag}/dagRuns", token, {"logical_date": None})["dag_run_id"]
+            ended = ("success", "failed")
+            wait_until(dag, GIVE_UP_SECONDS, server, lambda: state_of(dag, run) in ended, 0.05)
+            if state_of(dag, run) != "success":
+                raise RuntimeError(f"{dag} failed")
+            return run
+
+        wait_until("its API", SERVER_START_SECONDS, server, logs_in, 0.2)
+        for dag in ("cold_start", *STANDALONE_WORKLOADS):
+            known = lambda dag=dag: answer(f"{url}/api/v2/dags/{dag}", token)["is_stale"] is False  # noqa: E731
+            wait_until(f"the DAG {dag}", SERVER_START_SECONDS, server, known, 0.5)
+        run_dag("cold_start")
+
+        def define(name: str) -> Callable[[], None]:
+            def run() -> None:
+                run_id = run_dag(name)
+                sql = "SELECT count(*) FROM task_instance WHERE dag_id = ? AND run_id = ? AND state = 'success'"
+                expect(name, True, database.execute(sql, (name, run_id)).fetchone()[0])
+
+            return run
+
+        notes = [
+            "`airflow standalone` with LocalExecutor, its usual settings and its SQLite database, started before the "
+            "clock: scheduler, DAG processor, API server and triggerer, and a process for each task; from the call of "
+            "its REST API that makes a run until the run has ended in its database; measured once, after one run of a "
+            "DAG of one task; logs at ERROR"
+        ]
+        yield Peer(define, None, {}, notes, workloads=STANDALONE_WORKLOADS, once=True)
+
+
+PEERS = {
+    "dagster": dagster_peer,
+    "prefect": prefect_peer,
+    "airflow": airflow_peer,
+    "airflow-standalone": airflow_standalone_peer,
+}
 
 
 # Measuring
@@ -407,6 +552,12 @@ def timed(run: Callable[[], None]) -> float:
 
 
 def measured(name: str, peer: Peer, run: Callable[[], None], repeats: int, notes: list[str]) -> list[float]:
+    if peer.once:
+        try:
+            return [round(timed(run), 4)]
+        except TimeoutError as error:
+            notes.append(f"given up: {error}")
+            return []
     warm_up = timed(run)
     timed(peer.settle)
     if warm_up > SLOW_SECONDS:
@@ -441,14 +592,14 @@ def bench(peer_name: str, repeats: int, only: str | None) -> dict[str, Any]:
             notes = list(peer.notes)
             workloads = {
                 name: measured(name, peer, peer.define(name), repeats, notes)
-                for name in WORKLOADS
+                for name in peer.workloads
                 if only in (None, name)
             }
             memory = peak_memory_mib(os.getpid())
             for process, pid in peer.processes.items():
                 notes.append(f"{process}, a process of its own, not in memory_mib: peak {peak_memory_mib(pid)} MiB")
             cold_starts = []
-            if only in (None, "cold_start"):
+            if peer.cold_start is not None and only in (None, "cold_start"):
                 cold_starts = measured("cold_start", peer, lambda: cold_start(peer), repeats, notes)
     if only is not None:
         notes.append(f"only {only} was run")

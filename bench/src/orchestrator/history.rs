@@ -8,7 +8,7 @@ use platform::database::{Database, Engine};
 
 use super::HISTORY_GOAL;
 use super::flows::{Flow, times_in};
-use super::server::{queued_runs, trigger_to_start};
+use super::server::{Trigger, queued_runs, trigger_to_start};
 use super::states::{State, States};
 use crate::error::{Error, Result};
 use crate::results::{Row, median};
@@ -64,8 +64,8 @@ pub(super) async fn compare(states: &States, runs: usize, rounds: usize) -> Resu
 
     let (mut without, mut with) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        without.extend(trigger_to_start(&empty, rounds * 10).await?);
-        with.extend(trigger_to_start(&full, rounds * 10).await?);
+        without.extend(trigger_to_start(&empty, Trigger::Own, rounds * 10).await?);
+        with.extend(trigger_to_start(&full, Trigger::Own, rounds * 10).await?);
     }
     rows.push(row("idle, trigger to start", runs, "ms", &without, &with));
 

@@ -9,14 +9,16 @@ use crate::process;
 use crate::workplace::Workplace;
 
 const SCRIPT: &str = "scripts/bench/orchestrators.py";
-const PEERS: [&str; 3] = ["dagster", "prefect", "airflow"];
+/// Their names, and those of their environments.
+const PEERS: [(&str, &str); 4] =
+    [("dagster", "dagster"), ("prefect", "prefect"), ("airflow", "airflow"), ("airflow-standalone", "airflow")];
 
 /// What the script prints.
 #[derive(Debug, Deserialize)]
 pub(super) struct Peer {
     /// Name and version.
     pub(super) peer: String,
-    /// Seconds of each round, by workload.
+    /// Seconds of each round, by workload; none of one that was given up.
     pub(super) workloads: BTreeMap<String, Vec<f64>>,
     /// Seconds of whole processes that run one task.
     #[serde(default)]
@@ -35,15 +37,15 @@ pub(super) struct Measured {
 
 /// Runs every peer that is installed.
 pub(super) fn measure(place: &Workplace, rounds: usize) -> Vec<Measured> {
-    let one = |name: &&str| {
+    let one = |(name, environment): &(&str, &str)| {
         eprintln!("  {name}");
-        Measured { name: (*name).to_owned(), result: run(place, name, rounds) }
+        Measured { name: (*name).to_owned(), result: run(place, name, environment, rounds) }
     };
     PEERS.iter().map(one).collect()
 }
 
-fn run(place: &Workplace, name: &str, rounds: usize) -> std::result::Result<Peer, String> {
-    let python = place.root.join(format!(".venv-bench-{name}/bin/python"));
+fn run(place: &Workplace, name: &str, environment: &str, rounds: usize) -> std::result::Result<Peer, String> {
+    let python = place.root.join(format!(".venv-bench-{environment}/bin/python"));
     if !python.exists() {
         return Err("not installed; run scripts/setup-orchestrators".to_owned());
     }

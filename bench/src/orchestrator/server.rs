@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use pipeline::clock::Timestamp;
 use pipeline::{
     Dag, Job, JobContext, JobError, JobOutput, JobRegistry, Result as PipelineResult, Runner, RunnerOptions, Scheduler,
+    Store,
 };
-use platform::database::Address;
+use platform::database::{Address, Database};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -32,11 +33,16 @@ struct Server {
     stop: watch::Sender<bool>,
     scheduling: JoinHandle<()>,
     working: JoinHandle<PipelineResult<()>>,
+    watching: JoinHandle<()>,
 }
+
+/// As `safari server` has it: work that nobody tells it of is looked for this often.
+const POLL: Duration = Duration::from_secs(2);
 
 impl Server {
     fn start(state: &State, registry: JobRegistry) -> Self {
-        let options = RunnerOptions { parallelism: 32, exclusive: false, ..RunnerOptions::new(state.home.path()) };
+        let options =
+            RunnerOptions { parallelism: 32, exclusive: false, poll: POLL, ..RunnerOptions::new(state.home.path()) };
         let scheduler = Scheduler::new(state.store.clone(), options.poll);
         let runner = Arc::new(Runner::new(state.store.clone(), registry, options));
         let (stop, stopped) = watch::channel(false);
@@ -45,10 +51,13 @@ impl Server {
             let runner = Arc::clone(&runner);
             async move { runner.serve(Vec::new()).await }
         });
-        Self { runner, stop, scheduling, working }
+        let watched = state.store.clone();
+        let watching = tokio::spawn(async move { watched.watch_others().await });
+        Self { runner, stop, scheduling, working, watching }
     }
 
     async fn end(self) -> Result<()> {
+        self.watching.abort();
         self.runner.drain();
         self.working.await.map_err(|error| Error::failed("the worker", error.to_string()))??;
         self.stop.send_replace(true);
@@ -77,8 +86,21 @@ pub(super) async fn queued_runs(state: &State, count: usize) -> Result<f64> {
     Ok(took)
 }
 
+/// Who makes a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trigger {
+    /// The server's own process, as its API does.
+    Own,
+    /// Another process: one that knows the server only by the database.
+    Other,
+}
+
 /// Milliseconds from the call that makes a run to the first line of its task, one after the other on an idle server.
-pub(super) async fn trigger_to_start(state: &State, count: usize) -> Result<Vec<f64>> {
+pub(super) async fn trigger_to_start(state: &State, trigger: Trigger, count: usize) -> Result<Vec<f64>> {
+    let store = match trigger {
+        Trigger::Own => state.store.clone(),
+        Trigger::Other => Store::open(Database::open(&state.address).await?).await?,
+    };
     let (sender, mut begun) = mpsc::unbounded_channel();
     let mut registry = JobRegistry::new();
     registry.register(Arc::new(TellsStart(Mutex::new(sender))))?;
@@ -89,7 +111,7 @@ pub(super) async fn trigger_to_start(state: &State, count: usize) -> Result<Vec<
         // At rest in between, so that every trigger finds an idle server.
         tokio::time::sleep(Duration::from_millis(25 + (round as u64 * 7) % 40)).await;
         let began = Instant::now();
-        state.store.create_run(&dag, &dag.params(&[])?, Timestamp::now()).await?;
+        store.create_run(&dag, &dag.params(&[])?, Timestamp::now()).await?;
         let Some(at) = begun.recv().await else { break };
         if round > 0 {
             times.push(at.duration_since(began).as_secs_f64() * 1e3);

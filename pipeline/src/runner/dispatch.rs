@@ -53,15 +53,22 @@ pub(super) struct LocalDispatcher;
 
 impl Dispatcher for LocalDispatcher {
     fn deliver(&self, order: Order) {
-        let runtime = Handle::current();
-        let (attempt, done) = (order.attempt, order.done.clone());
-        let name = format!("task {}", order.context.task);
-        let spawned =
-            std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || run(&runtime, order));
-        if let Err(error) = spawned {
-            let result = Err(JobError::transient(format!("no thread to run on: {error}")));
-            drop(done.send(Delivered { attempt, result }));
-        }
+        start_thread(order, ());
+    }
+}
+
+/// Runs an attempt on a thread of its own; `ended` is dropped at its end.
+pub(super) fn start_thread<T: Send + 'static>(order: Order, ended: T) {
+    let runtime = Handle::current();
+    let (attempt, done) = (order.attempt, order.done.clone());
+    let name = format!("task {}", order.context.task);
+    let spawned = std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(move || {
+        run(&runtime, order);
+        drop(ended);
+    });
+    if let Err(error) = spawned {
+        let result = Err(JobError::transient(format!("no thread to run on: {error}")));
+        drop(done.send(Delivered { attempt, result }));
     }
 }
 

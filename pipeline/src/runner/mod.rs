@@ -2,6 +2,7 @@
 
 mod board;
 mod cache;
+mod delivery;
 mod dispatch;
 mod events;
 mod flight;
@@ -137,7 +138,11 @@ impl Runner {
             store,
             registry,
             options,
-            dispatcher: Arc::new(LocalDispatcher),
+            dispatcher: if std::env::var_os("X_LOCAL").is_some() {
+                Arc::new(LocalDispatcher)
+            } else {
+                Arc::new(delivery::ApalisDispatcher::default())
+            },
             events: broadcast::Sender::new(1024),
             interrupt: watch::Sender::new(false),
             drain: watch::Sender::new(false),

@@ -53,19 +53,19 @@ impl Scheduler {
         let mut changed = self.store.changed();
         while !*stop.borrow_and_update() {
             let now = Timestamp::now();
-            let wait = match tokio::time::timeout(LONGEST_PASS, self.pass(now)).await {
-                Ok(Ok(next)) => next.map_or(self.poll, |next| next.since(now).min(self.poll)),
+            let (wait, failed) = match tokio::time::timeout(LONGEST_PASS, self.pass(now)).await {
+                Ok(Ok(next)) => (next.map_or(self.poll, |next| next.since(now).min(self.poll)), false),
                 Ok(Err(error)) => {
                     warn!(%error, "the scheduler could not do its work; it tries again");
-                    PAUSE_AFTER_ERROR
+                    (PAUSE_AFTER_ERROR, true)
                 }
                 Err(_) => {
                     warn!("the scheduler had no answer for minutes; it begins anew");
-                    PAUSE_AFTER_ERROR
+                    (PAUSE_AFTER_ERROR, true)
                 }
             };
             tokio::select! {
-                Ok(()) = changed.changed() => {}
+                Ok(()) = changed.changed(), if !failed => {}
                 Ok(()) = stop.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }

@@ -1,5 +1,7 @@
 //! What the end of a task means for the tasks downstream.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::claim::STEP_OF_PRIORITY;
@@ -31,7 +33,7 @@ pub(super) async fn advance(run: &mut RunTransaction<'_>) -> Result<()> {
         for ended in std::mem::take(&mut run.settled.ended) {
             if let Some(task) = run.plan.dag.tasks().get(ended) {
                 run.settled.candidates.extend(&task.downstream);
-                if !task.produces.is_empty() && run.state_of(&task.id).await? == TaskState::Succeeded {
+                if !task.produces.is_empty() && run.states.get(&ended) == Some(&TaskState::Succeeded) {
                     run.update_assets(ended).await?;
                 }
             }
@@ -42,6 +44,7 @@ pub(super) async fn advance(run: &mut RunTransaction<'_>) -> Result<()> {
         if candidates.is_empty() || run.stopping {
             return Ok(());
         }
+        run.look_at_needs(&candidates).await?;
         for candidate in candidates {
             run.let_go(candidate).await?;
         }
@@ -52,11 +55,9 @@ impl RunTransaction<'_> {
     /// Moves one waiting task if its needs have decided about it.
     async fn let_go(&mut self, position: usize) -> Result<()> {
         let Some(task) = self.plan.dag.tasks().get(position) else { return Ok(()) };
-        let mut needs = Vec::with_capacity(task.needs.len());
-        for need in &task.needs {
-            needs.push(self.state_of(need).await?);
-        }
-        let states: Vec<Upstream> = needs.iter().copied().map(upstream).collect();
+        let state = |need: &String| self.plan.dag.position(need).and_then(|position| self.states.get(&position));
+        let states: Vec<Upstream> =
+            task.needs.iter().map(|need| state(need).copied().map_or(Upstream::Pending, upstream)).collect();
         match task.trigger.decide(&states) {
             Decision::Wait => Ok(()),
             Decision::Skip => self.end_waiting(position, TaskState::Skipped, None).await,
@@ -90,24 +91,31 @@ impl RunTransaction<'_> {
         Ok(scope)
     }
 
-    /// The state of a task as a whole; what ended in this transaction is known without asking.
-    async fn state_of(&mut self, task: &str) -> Result<TaskState> {
-        let own = self.plan.dag.position(task);
-        let ended = self.changes.iter().find_map(|change| match change {
-            Change::TaskEnded { position, state, .. } if Some(*position) == own => Some(*state),
-            _ => None,
-        });
-        if let Some(state) = ended {
-            return Ok(state);
-        }
-        let state: (String,) =
-            sqlx::query_as("SELECT state FROM task_instance WHERE run_id = $1 AND task = $2 AND map_index = -1")
-                .bind(self.plan.run.to_string())
-                .bind(task)
-                .fetch_one(&mut *self.connection)
+    /// Asks for the states of the tasks that the candidates need, all at once. What has ended in this transaction is known,
+    /// and nothing else that happens in it decides about others.
+    async fn look_at_needs(&mut self, candidates: &[usize]) -> Result<()> {
+        let dag = &self.plan.dag;
+        let needed = candidates.iter().filter_map(|position| dag.tasks().get(*position)).flat_map(|task| &task.needs);
+        let positions: BTreeSet<usize> = needed.filter_map(|need| dag.position(need)).collect();
+        let unknown: Vec<usize> =
+            positions.into_iter().filter(|position| !self.states.contains_key(position)).collect();
+        for chunk in unknown.chunks(ROWS_IN_ONE) {
+            let mut query = Statement::new("SELECT position, state FROM task_instance WHERE run_id = ");
+            query.text(self.plan.run.to_string()).push(" AND map_index = -1 AND task IN ").row();
+            for position in chunk {
+                query.text(dag.tasks().get(*position).map_or("", |task| &task.id));
+            }
+            query.end_row();
+            let rows: Vec<(i64, String)> = query
+                .query_as()
+                .fetch_all(&mut *self.connection)
                 .await
                 .map_err(|error| Error::database(DOING, error))?;
-        TaskState::read(&state.0)
+            for (position, state) in rows {
+                self.states.insert(usize::try_from(position).unwrap_or(usize::MAX), TaskState::read(&state)?);
+            }
+        }
+        Ok(())
     }
 
     async fn make_ready(&mut self, position: usize) -> Result<()> {
@@ -123,7 +131,7 @@ impl RunTransaction<'_> {
         .execute(&mut *self.connection)
         .await
         .map_err(|error| Error::database(DOING, error))?;
-        self.went_on |= moved.rows_affected() > 0;
+        self.made_ready(position, moved.rows_affected());
         Ok(())
     }
 
@@ -155,9 +163,9 @@ impl RunTransaction<'_> {
         .await
         .map_err(|error| Error::database(DOING, error))?;
         let Some((attempts,)) = moved else { return Ok(()) };
-        self.insert_items(position, task, &items, attempts).await?;
+        let ready = self.insert_items(position, task, &items, attempts).await?;
+        self.made_ready(position, ready);
         self.changes.push(Change::Expanded { position, instances: items.len() as u64 });
-        self.went_on |= !items.is_empty();
         if state.is_finished() {
             self.settle(position, None, state, None);
         }
@@ -178,8 +186,8 @@ impl RunTransaction<'_> {
         })
     }
 
-    /// `attempts`: those of earlier items, when the task is done again.
-    async fn insert_items(&mut self, position: usize, task: &Task, items: &[Value], attempts: i64) -> Result<()> {
+    /// Gives how many of them are ready. `attempts`: those of earlier items, when the task is done again.
+    async fn insert_items(&mut self, position: usize, task: &Task, items: &[Value], attempts: i64) -> Result<u64> {
         let at_once = task.parallelism.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
         let turn = turn(self.now, task.priority);
         let labels = task.labels_text();
@@ -217,13 +225,14 @@ impl RunTransaction<'_> {
             }
             insert.query().execute(&mut *self.connection).await.map_err(|error| Error::database(DOING, error))?;
         }
-        Ok(())
+        Ok(rows.len().min(at_once) as u64)
     }
 
     /// Some items of a mapped task have ended: as many waiting ones take their places, or the task has ended too.
     async fn items_ended(&mut self, position: usize, count: usize) -> Result<()> {
-        if self.next_items(position, count).await? > 0 {
-            self.went_on = true;
+        let next = self.next_items(position, count).await?;
+        if next > 0 {
+            self.made_ready(position, next);
             return Ok(());
         }
         let open: Option<(i64,)> = sqlx::query_as(

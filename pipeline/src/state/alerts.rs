@@ -31,7 +31,8 @@ pub(crate) struct DueAlert {
 impl RunTransaction<'_> {
     /// Notes what happened for everybody whom the DAG tells of it.
     pub(super) async fn alert(&mut self, event: AlertEvent, fields: Value) -> Result<()> {
-        insert(self.connection, self.plan, event, fields, self.now).await
+        self.concerns_others |= insert(self.connection, self.plan, event, fields, self.now).await?;
+        Ok(())
     }
 }
 
@@ -59,8 +60,12 @@ impl Store {
                 let error =
                     format!("the run has not ended {:?} after it was due", plan.dag.deadline.unwrap_or_default());
                 insert(&mut transaction, &plan, AlertEvent::Deadline, json!({ "error": error }), now).await?;
+                self.say(&mut transaction).await.map_err(doing)?;
             }
             transaction.commit().await.map_err(doing)?;
+        }
+        if !late.is_empty() {
+            self.writer.tell_others();
         }
         Ok(late.len())
     }
@@ -135,13 +140,15 @@ pub(crate) enum Told {
     GivenUp { error: String },
 }
 
+/// Gives whether there is anybody to tell.
 async fn insert(
     connection: &mut AnyConnection,
     plan: &Plan,
     event: AlertEvent,
     fields: Value,
     now: Timestamp,
-) -> Result<()> {
+) -> Result<bool> {
+    let mut any = false;
     let listening = plan.dag.alerts.iter().enumerate().filter(|(_, alert)| alert.on.contains(&event));
     for (entry, _) in listening {
         let mut message = json!({
@@ -167,8 +174,9 @@ async fn insert(
             .number(now.millis())
             .end_row();
         row.query().execute(&mut *connection).await.map_err(doing)?;
+        any = true;
     }
-    Ok(())
+    Ok(any)
 }
 
 fn doing(error: sqlx::Error) -> Error {

@@ -54,6 +54,7 @@ impl Store {
         }
         let mut transaction = self.pool().begin_with(self.database.begin_write()).await.map_err(doing)?;
         let id = note(&mut transaction, asset, None, now).await?;
+        self.say(&mut transaction).await.map_err(doing)?;
         transaction.commit().await.map_err(doing)?;
         self.writer.tell_others();
         Ok(AssetEvent { id, asset: asset.to_owned(), run: None, task: None, created_at: now })

@@ -152,7 +152,7 @@ impl Store {
             return Err(Error::NoIntervals { dag: dag.to_owned(), range: new.range.to_string() });
         }
         let id = BackfillId::new();
-        sqlx::query(
+        let write = sqlx::query(
             "INSERT INTO backfill (id, dag_version_id, dag, params, range_start, range_end, rerun, max_active, state,
                                    done_until, created_at)
              SELECT $1, id, dag, $2, $3, $4, $5, $6, 'running', $3, $7 FROM dag_version WHERE dag = $8 AND sha256 = $9",
@@ -165,11 +165,8 @@ impl Store {
         .bind(i64::from(new.max_active.max(1)))
         .bind(now.millis())
         .bind(&current.name)
-        .bind(current.sha256())
-        .execute(self.pool())
-        .await
-        .map_err(writing)?;
-        self.writer.tell_others();
+        .bind(current.sha256());
+        self.write_and_tell(write).await.map_err(writing)?;
         Ok(id)
     }
 

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::cache::Caching;
 use super::claim::{Claimed, STEP_OF_PRIORITY};
-use super::pools::give_back;
 use super::rules::{AfterEnd, after_end};
 use super::step::RunTransaction;
 use super::types::Owner;
@@ -104,7 +103,7 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     if moved.rows_affected() == 0 {
         return Err(Error::Corrupt { what: format!("a running attempt {} of an instance that is not", claim.attempt) });
     }
-    give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
+    run.give_back(claim.pool.as_deref(), claim.slots).await?;
     // An output with failures may do better the next time.
     if let (Caching::Keep(key), 0, Some(output)) = (end.caching(), failures, output) {
         run.keep_output(key, output, to_i64(*items), summary).await?;
@@ -116,7 +115,10 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
             "retry_at": at.to_string(),
         });
         run.alert(AlertEvent::Retry, fields).await?;
+        // Others may have room when its time has come.
+        run.concerns_others = true;
     }
+    run.made_ready(claim.position, u64::from(state == TaskState::Ready));
     run.settle(claim.position, claim.map_index, state, error.map(str::to_string));
     Ok(true)
 }
@@ -154,7 +156,7 @@ async fn look_again(
     .execute(&mut *run.connection)
     .await
     .map_err(doing)?;
-    give_back(run.connection, claim.pool.as_deref(), claim.slots).await?;
+    run.give_back(claim.pool.as_deref(), claim.slots).await?;
     Ok(true)
 }
 

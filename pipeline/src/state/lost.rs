@@ -4,7 +4,6 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, FromRow, Row as _};
 
 use super::claim::STEP_OF_PRIORITY;
-use super::pools::give_back;
 use super::rules::{AfterLoss, after_loss, given_up};
 use super::step::{Change, LostRule, RunTransaction};
 use super::types::Owner;
@@ -63,9 +62,10 @@ pub(super) async fn release(run: &mut RunTransaction<'_>, owner: &Owner, rule: &
                 what: format!("a running attempt of instance {}, which is not", row.instance),
             });
         }
-        give_back(run.connection, row.pool.as_deref(), row.slots).await?;
+        run.give_back(row.pool.as_deref(), row.slots).await?;
         let position = usize::try_from(row.position).unwrap_or(usize::MAX);
         let map_index = u32::try_from(row.map_index).ok();
+        run.made_ready(position, u64::from(state == TaskState::Ready));
         run.changes.push(Change::Lost { position, map_index, failed: poison, how });
         run.settle(position, map_index, state, error);
     }

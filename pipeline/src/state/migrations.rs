@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (2, "telemetry", include_str!("../../migrations/0002_telemetry.sql")),
     (3, "run_of_state", include_str!("../../migrations/0003_run_of_state.sql")),
     (4, "run_of_version", include_str!("../../migrations/0004_run_of_version.sql")),
+    (5, "pages_of_runs", include_str!("../../migrations/0005_pages_of_runs.sql")),
 ];
 
 /// Two processes may find the same old tables at the same moment: the one that comes second looks again.

@@ -101,15 +101,11 @@ impl Room {
 impl Store {
     /// Makes a pool, or changes how many slots it has. Tasks at work keep theirs; others wait until enough are free.
     pub async fn set_pool(&self, name: &str, slots: u32) -> Result<()> {
-        sqlx::query(
+        let set = sqlx::query(
             "INSERT INTO pool (name, slots) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET slots = excluded.slots",
-        )
-        .bind(name)
-        .bind(i64::from(slots))
-        .execute(self.pool())
-        .await
-        .map(drop)
-        .map_err(|error| Error::database(DOING, error))
+        );
+        let set = set.bind(name).bind(i64::from(slots));
+        self.write_and_tell(set).await.map(drop).map_err(|error| Error::database(DOING, error))
     }
 
     /// All pools by name, with their slots and how many of them are used.
@@ -124,11 +120,8 @@ impl Store {
 }
 
 /// Gives back the slots of an attempt that has ended.
-pub(super) async fn give_back(connection: &mut AnyConnection, pool: Option<&str>, slots: i64) -> Result<()> {
-    match pool {
-        Some(pool) => add(connection, pool, -slots).await,
-        None => Ok(()),
-    }
+pub(super) async fn give_back(connection: &mut AnyConnection, pool: &str, slots: i64) -> Result<()> {
+    add(connection, pool, -slots).await
 }
 
 async fn add(connection: &mut AnyConnection, pool: &str, slots: i64) -> Result<()> {

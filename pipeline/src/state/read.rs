@@ -46,30 +46,32 @@ impl Store {
             query.push(" AND dag = ").text(dag.as_str());
         }
         if let Some(state) = filter.state {
-            query.push(" AND state = ").text(state.as_str());
+            query.push(" AND state = ").word(state.as_str());
         }
         if let Some(cause) = filter.cause {
-            query.push(" AND cause = ").text(cause.as_str());
+            query.push(" AND cause = ").word(cause.as_str());
         }
-        query.push(" ORDER BY id DESC LIMIT ").number(i64::from(most));
+        query.push(" ORDER BY id DESC LIMIT ").literal(most);
         let rows = query.query().fetch_all(self.pool()).await.map_err(reading)?;
         rows.iter().map(run_record).collect()
     }
 
     /// Runs of exactly this DAG and these parameters that have not ended, oldest first.
     pub async fn unfinished_runs(&self, dag: &Dag, params: &Params) -> Result<Vec<RunId>> {
+        // Sorted here: SQLite would go through all runs of the DAG for the order.
         let rows: Vec<(String,)> = sqlx::query_as(
             "SELECT run.id FROM run JOIN dag_version ON dag_version.id = run.dag_version_id
-             WHERE dag_version.dag = $1 AND dag_version.sha256 = $2 AND run.params = $3
-               AND run.state IN ('queued', 'running') ORDER BY run.id",
+             WHERE run.dag = $1 AND run.state IN ('queued', 'running') AND run.params = $2 AND dag_version.sha256 = $3",
         )
         .bind(&dag.name)
-        .bind(dag.sha256())
         .bind(params.to_json().to_string())
+        .bind(dag.sha256())
         .fetch_all(self.pool())
         .await
         .map_err(reading)?;
-        rows.iter().map(|(id,)| read_id(id)).collect()
+        let mut runs: Vec<RunId> = rows.iter().map(|(id,)| read_id(id)).collect::<Result<_>>()?;
+        runs.sort_unstable();
+        Ok(runs)
     }
 
     /// Processes of a host that have, or had, an attempt at a run under way.

@@ -61,7 +61,11 @@ impl Store {
         if dag.continuous.is_some() {
             open_stream(&mut transaction, &dag.name).await?;
         }
-        transaction.commit().await.map_err(doing)
+        // Its schedule may owe runs.
+        self.say(&mut transaction).await.map_err(doing)?;
+        transaction.commit().await.map_err(doing)?;
+        self.writer.tell_others();
+        Ok(())
     }
 
     /// The DAG has no file any more: its schedule rests.
@@ -77,12 +81,8 @@ impl Store {
     /// Lets the schedule of a DAG rest, or go on. Intervals that end while it rests are made up for only if the DAG
     /// catches up.
     pub async fn pause(&self, name: &str, paused: bool) -> Result<()> {
-        let done = sqlx::query("UPDATE dag SET paused = $1 WHERE name = $2")
-            .bind(i64::from(paused))
-            .bind(name)
-            .execute(self.pool())
-            .await
-            .map_err(|error| Error::database(DOING, error))?;
+        let pause = sqlx::query("UPDATE dag SET paused = $1 WHERE name = $2").bind(i64::from(paused)).bind(name);
+        let done = self.write_and_tell(pause).await.map_err(|error| Error::database(DOING, error))?;
         if done.rows_affected() == 0 {
             return Err(Error::DagNotFound(name.to_owned()));
         }

@@ -116,7 +116,8 @@ impl RunTransaction<'_> {
             }
             let limit = self.plan.dag.tasks().get(position).and_then(|task| task.parallelism);
             let most = limit.map_or(i64::MAX, i64::from);
-            self.went_on |= self.let_items_go(position, most).await? > 0;
+            let ready = self.let_items_go(position, most).await?;
+            self.made_ready(position, ready);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One step: everything that a worker has to say and wants to know, in one transaction.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::changes;
 use super::claim::{ClaimRequest, Claimed, claim, limits, next_ready};
 use super::ended::{Ended, record};
 use super::lost::release;
+use super::pools;
 use super::rules::{Spoiled, verdict_on_run, verdict_on_stopped};
 use super::types::{Owner, RunCause, RunState, TaskState};
 use crate::clock::Timestamp;
@@ -77,7 +79,8 @@ pub(crate) struct StepDone {
     pub(crate) claimed: Vec<Claimed>,
     /// When the next instance becomes ready, if there was room left and one waits for its time.
     pub(crate) next_ready: Option<Timestamp>,
-    /// Instances became ready that this step did not claim: others may.
+    /// Others may have something to do: instances became ready, or slots free, that this step did not claim, a run of
+    /// another DAG may begin, or somebody is to be told.
     pub(crate) more: bool,
 }
 
@@ -119,10 +122,22 @@ pub(super) struct RunTransaction<'a> {
     pub(super) stopping: bool,
     pub(super) settled: Settled,
     pub(super) changes: Vec<Change>,
-    /// Instances became ready.
-    pub(super) went_on: bool,
-    /// Runs of other DAGs may begin.
+    /// States of tasks as a whole that are known, by position.
+    pub(super) states: BTreeMap<usize, TaskState>,
+    /// How many instances became ready, by their task's position.
+    pub(super) readied: BTreeMap<usize, u64>,
+    /// Slots that were given back, by pool.
+    pub(super) freed: BTreeMap<String, i64>,
+    /// Runs of other DAGs may begin, an instance waits for its time, or somebody is to be told.
     pub(super) concerns_others: bool,
+}
+
+/// What the runs of a step left for whoever claims next.
+#[derive(Default)]
+struct Left {
+    readied: BTreeMap<(RunId, usize), u64>,
+    freed: BTreeMap<String, i64>,
+    concerns_others: bool,
 }
 
 /// Tasks, by position, to look at.
@@ -140,15 +155,13 @@ pub(super) struct Settled {
 pub(super) async fn step(connection: &mut AnyConnection, engine: Engine, request: &Step) -> Result<StepDone> {
     let Step { owner, now, lease, runs, claim: wanted } = request;
     let mut done = Vec::with_capacity(runs.len());
-    let mut went_on = false;
+    let mut left = Left::default();
     for one in runs {
-        let (run, ready) = match run_step(connection, engine, owner, *now, one).await {
+        done.push(match run_step(connection, engine, owner, *now, one, &mut left).await {
             // It ended long ago and was removed: attempts that come back now are fenced like others of an ended run.
-            Err(Error::RunNotFound(_)) => (RunDone::of_removed(one), false),
+            Err(Error::RunNotFound(_)) => RunDone::of_removed(one),
             other => other?,
-        };
-        done.push(run);
-        went_on |= ready;
+        });
     }
     let mut claimed = Vec::new();
     let mut next = None;
@@ -159,7 +172,7 @@ pub(super) async fn step(connection: &mut AnyConnection, engine: Engine, request
             next = next_ready(connection, *now, &limits).await?;
         }
     }
-    let more = went_on && claimed.len() >= wanted.free;
+    let more = left.after(&claimed);
     Ok(StepDone { runs: done, claimed, next_ready: next, more })
 }
 
@@ -169,7 +182,8 @@ async fn run_step(
     owner: &Owner,
     now: Timestamp,
     request: &RunStep,
-) -> Result<(RunDone, bool)> {
+    left: &mut Left,
+) -> Result<RunDone> {
     let plan = request.plan.as_ref();
     let Locked { mut state, stopping, begun_before } = lock(connection, engine, plan.run).await?;
     let mut run = RunTransaction::new(connection, plan, now, stopping);
@@ -185,11 +199,31 @@ async fn run_step(
     }
     let may_end = run.settled.is_something();
     advance(&mut run).await?;
-    if may_end && !run.went_on && state == RunState::Running {
+    if may_end && run.readied.is_empty() && state == RunState::Running {
         state = run.finish().await?;
     }
-    let RunTransaction { changes, went_on, concerns_others, .. } = run;
-    Ok((RunDone { counted, changes, state }, went_on || concerns_others))
+    let RunTransaction { changes, readied, freed, concerns_others, .. } = run;
+    left.readied.extend(readied.into_iter().map(|(position, count)| ((plan.run, position), count)));
+    left.concerns_others |= concerns_others;
+    for (pool, slots) in freed {
+        *left.freed.entry(pool).or_default() += slots;
+    }
+    Ok(RunDone { counted, changes, state })
+}
+
+impl Left {
+    /// Whether there is something left after a claim.
+    fn after(&self, claimed: &[Claimed]) -> bool {
+        let claims = |run: RunId, position: usize| {
+            claimed.iter().filter(|one| one.run == run && one.position == position).count() as u64
+        };
+        let taken = |pool: &str| -> i64 {
+            claimed.iter().filter(|one| one.pool.as_deref() == Some(pool)).map(|one| one.slots).sum()
+        };
+        self.concerns_others
+            || self.readied.iter().any(|(&(run, position), &count)| claims(run, position) < count)
+            || self.freed.iter().any(|(pool, &slots)| taken(pool) < slots)
+    }
 }
 
 /// A run as the transaction found it.
@@ -227,7 +261,22 @@ impl Settled {
 impl<'a> RunTransaction<'a> {
     pub(super) fn new(connection: &'a mut AnyConnection, plan: &'a Plan, now: Timestamp, stopping: bool) -> Self {
         let (settled, changes) = (Settled::default(), Vec::new());
-        Self { connection, plan, now, stopping, settled, changes, went_on: false, concerns_others: false }
+        let (states, readied, freed) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { connection, plan, now, stopping, settled, changes, states, readied, freed, concerns_others: false }
+    }
+
+    /// Notes that instances of a task became ready.
+    pub(super) fn made_ready(&mut self, position: usize, count: u64) {
+        if count > 0 {
+            *self.readied.entry(position).or_default() += count;
+        }
+    }
+
+    /// Gives back the slots of an attempt that has ended.
+    pub(super) async fn give_back(&mut self, pool: Option<&str>, slots: i64) -> Result<()> {
+        let Some(pool) = pool else { return Ok(()) };
+        *self.freed.entry(pool.to_owned()).or_default() += slots;
+        pools::give_back(self.connection, pool, slots).await
     }
 
     /// Notes what the new state of an instance means for its task.
@@ -240,6 +289,7 @@ impl<'a> RunTransaction<'a> {
             return;
         }
         self.settled.ended.push(position);
+        self.states.insert(position, state);
         self.changes.push(Change::TaskEnded { position, state, error });
     }
 

@@ -66,6 +66,7 @@ impl Store {
             }
             let mut transaction = connection.begin_with(self.database.begin_write()).await.map_err(doing)?;
             new += insert(&mut transaction, dag, &fresh, now).await?;
+            self.say(&mut transaction).await.map_err(doing)?;
             transaction.commit().await.map_err(doing)?;
         }
         if new > 0 {

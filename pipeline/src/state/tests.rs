@@ -11,6 +11,9 @@ use tokio::sync::OnceCell;
 
 use super::*;
 
+#[path = "tests_others.rs"]
+#[allow(clippy::duplicate_mod, reason = "two databases")]
+mod others;
 #[path = "tests_turns.rs"]
 #[allow(clippy::duplicate_mod, reason = "two databases")]
 mod turns;

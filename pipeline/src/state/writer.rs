@@ -9,6 +9,7 @@ use platform::database::{Database, Engine};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
 
 use super::Plan;
 use super::create::{Create, create};
@@ -16,6 +17,7 @@ use super::reopen::{Reopen, reopen};
 use super::step::{Step, StepDone, step};
 use super::stop::{Stop, stop};
 use super::types::RunState;
+use super::watch::say;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use crate::ids::AttemptId;
@@ -52,6 +54,8 @@ pub(super) struct Writer {
     queue: mpsc::Sender<Write>,
     /// Counts the commits after which there may be more to do for others than the one who wrote.
     changed: Arc<watch::Sender<u64>>,
+    /// By which other processes know what this one says.
+    name: Arc<str>,
 }
 
 impl Writer {
@@ -59,14 +63,16 @@ impl Writer {
         let (queue, waiting) = mpsc::channel(1024);
         let changed = Arc::new(watch::Sender::new(0));
         let notified = Arc::clone(&changed);
+        let name: Arc<str> = Uuid::new_v4().to_string().into();
+        let place = Place { database, name: Arc::clone(&name) };
         let runtime = tokio::runtime::Handle::current();
         // A thread of its own: its turns come in time however busy the runtime's workers are.
         let thread = std::thread::Builder::new().name("state writer".to_string());
-        if let Err(error) = thread.spawn(move || runtime.block_on(serve(database, waiting, &notified))) {
+        if let Err(error) = thread.spawn(move || runtime.block_on(serve(place, waiting, &notified))) {
             // Every write now answers that the writer is gone.
             tracing::error!(%error, "no thread for the state writer");
         }
-        Self { queue, changed }
+        Self { queue, changed, name }
     }
 
     pub(super) async fn create(&self, create: Create) -> Result<bool> {
@@ -99,6 +105,11 @@ impl Writer {
         self.changed.send_modify(|count| *count += 1);
     }
 
+    /// By which other processes know what this one says.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(super) async fn renew(&self, owner_key: String, until: Timestamp) -> Result<Vec<AttemptId>> {
         let (reply, answer) = oneshot::channel();
         self.send(Write::Renew(owner_key, until, reply), answer).await
@@ -108,6 +119,12 @@ impl Writer {
         self.queue.send(write).await.map_err(|_| Error::WriterGone)?;
         answer.await.map_err(|_| Error::WriterGone)?
     }
+}
+
+/// Where the writer writes, and as who.
+struct Place {
+    database: Database,
+    name: Arc<str>,
 }
 
 /// The writer's connection, kept from one transaction to the next.
@@ -130,7 +147,7 @@ impl Kept {
     }
 }
 
-async fn serve(database: Database, mut waiting: mpsc::Receiver<Write>, changed: &watch::Sender<u64>) {
+async fn serve(place: Place, mut waiting: mpsc::Receiver<Write>, changed: &watch::Sender<u64>) {
     let mut connection = None;
     while let Some(first) = waiting.recv().await {
         let mut batch = vec![first];
@@ -139,13 +156,13 @@ async fn serve(database: Database, mut waiting: mpsc::Receiver<Write>, changed: 
         {
             batch.push(next);
         }
-        write(&database, &mut connection, batch, changed).await;
+        write(&place, &mut connection, batch, changed).await;
     }
 }
 
 /// Writes a batch and answers. When it fails as a whole, each is tried alone, so that one cannot fail the others.
-async fn write(database: &Database, connection: &mut Option<Kept>, batch: Vec<Write>, changed: &watch::Sender<u64>) {
-    match commit(database, connection, &batch).await {
+async fn write(place: &Place, connection: &mut Option<Kept>, batch: Vec<Write>, changed: &watch::Sender<u64>) {
+    match commit(place, connection, &batch).await {
         Ok(done) => {
             if done.iter().any(Done::concerns_others) {
                 changed.send_modify(|count| *count += 1);
@@ -165,7 +182,7 @@ async fn write(database: &Database, connection: &mut Option<Kept>, batch: Vec<Wr
         }
         Err(_) => {
             for write in batch {
-                let result = commit(database, connection, std::slice::from_ref(&write)).await;
+                let result = commit(place, connection, std::slice::from_ref(&write)).await;
                 changed.send_modify(|count| *count += 1);
                 write.answer(result.and_then(|mut done| done.pop().ok_or(Error::WriterGone)));
             }
@@ -205,7 +222,8 @@ impl Write {
 }
 
 /// One transaction for all of the batch; tried again while another process holds the database.
-async fn commit(database: &Database, kept: &mut Option<Kept>, batch: &[Write]) -> Result<Vec<Done>> {
+async fn commit(place: &Place, kept: &mut Option<Kept>, batch: &[Write]) -> Result<Vec<Done>> {
+    let database = &place.database;
     let started = Instant::now();
     loop {
         let Kept { connection, backend } = match kept {
@@ -213,7 +231,7 @@ async fn commit(database: &Database, kept: &mut Option<Kept>, batch: &[Write]) -
             None => kept.insert(Kept::open(database).await?),
         };
         let backend = *backend;
-        let work = transaction(connection, database, batch);
+        let work = transaction(connection, place, batch);
         let result = match backend {
             Some(backend) => watched(work, database, backend).await,
             None => work.await,
@@ -260,7 +278,8 @@ async fn is_at_work(database: &Database, backend: i64) -> bool {
     matches!(tokio::time::timeout(SUSPICIOUS, asked).await, Ok(Ok(1..)))
 }
 
-async fn transaction(connection: &mut AnyConnection, database: &Database, batch: &[Write]) -> Result<Vec<Done>> {
+async fn transaction(connection: &mut AnyConnection, place: &Place, batch: &[Write]) -> Result<Vec<Done>> {
+    let database = &place.database;
     let doing = |error| Error::database(DOING, error);
     let mut transaction = connection.begin_with(database.begin_write()).await.map_err(doing)?;
     let mut done = Vec::with_capacity(batch.len());
@@ -276,6 +295,9 @@ async fn transaction(connection: &mut AnyConnection, database: &Database, batch:
             }
             Write::Renew(owner, until, _) => Done::Renew(renew(&mut transaction, owner, *until).await?),
         });
+    }
+    if done.iter().any(Done::concerns_others) {
+        say(&mut transaction, database.engine(), &place.name).await.map_err(doing)?;
     }
     transaction.commit().await.map_err(doing)?;
     Ok(done)

@@ -24,12 +24,18 @@ tasks:
 ";
 
 /// A proxy in front of the server, and the home's store through it.
-async fn through_a_proxy(home: &Path) -> (Proxy, Store) {
+pub async fn through_a_proxy(home: &Path) -> (Proxy, Store) {
+    let (proxy, database) = database_through_a_proxy(home).await;
+    (proxy, Store::open(database).await.unwrap())
+}
+
+/// A proxy in front of the server, and the home's database through it.
+pub async fn database_through_a_proxy(home: &Path) -> (Proxy, Database) {
     let mut url = url::Url::parse(&own_database(home).await).unwrap();
     let proxy = Proxy::start(url.port().unwrap()).unwrap();
     url.set_port(Some(proxy.port())).unwrap();
     let database = Database::open(&Address::Postgres(url.into())).await.unwrap();
-    (proxy, Store::open(database).await.unwrap())
+    (proxy, database)
 }
 
 /// A worker whose tasks of kind `held` end when they are let go. It reaches the database through a proxy.

@@ -39,6 +39,7 @@ mod nested;
 mod offers;
 #[path = "../it/openapi.rs"]
 mod openapi;
+mod others;
 #[path = "../it/process.rs"]
 mod process;
 #[path = "../it/races.rs"]

@@ -3,6 +3,7 @@
 //! Both are reached through sqlx's `Any`, so that callers write one SQL text: values as `$1`, types TEXT and BIGINT,
 //! sums cast to BIGINT, `ON CONFLICT` and `RETURNING`.
 
+mod listener;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -14,6 +15,7 @@ use sqlx::AnyPool;
 
 use crate::Result;
 
+pub use listener::Listener;
 pub use sqlite::{explain, open_sqlite};
 pub use statement::Statement;
 
@@ -85,6 +87,14 @@ impl Database {
         // The name of a table cannot be a value; it is one of this program's own.
         let sql = sqlx::AssertSqlSafe(format!("SELECT version FROM {table} WHERE success ORDER BY version"));
         sqlx::query_scalar(sql).fetch_all(&self.pool).await
+    }
+
+    /// Listens to a channel of a PostgreSQL server, on one more connection than the pool's.
+    ///
+    /// # Errors
+    /// [`crate::Error::ServerUnreachable`] and [`crate::Error::ServerRefused`], with the server's words.
+    pub async fn listener(&self, channel: &str) -> Result<Listener> {
+        Listener::open(self.pool.connect_options().database_url.as_str(), channel).await
     }
 
     /// The statement that begins a transaction which reads before it writes. SQLite must be told, because such a

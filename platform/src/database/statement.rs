@@ -81,6 +81,20 @@ impl Statement {
         self.placeholder(added.is_ok())
     }
 
+    /// Adds a word of the program's own as a part of the text. Where a value decides how a question is best answered,
+    /// PostgreSQL would plan anew each time that it is asked.
+    pub fn word(&mut self, word: &'static str) -> &mut Self {
+        debug_assert!(word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "`{word}` is no word");
+        self.text.push_str(&format!("'{word}'"));
+        self
+    }
+
+    /// Adds a number as a part of the text, for the same reason.
+    pub fn literal(&mut self, number: impl Into<i64>) -> &mut Self {
+        self.text.push_str(&number.into().to_string());
+        self
+    }
+
     /// The statement, to be executed.
     pub fn query(self) -> Query<'static, Any, AnyArguments> {
         sqlx::query_with(AssertSqlSafe(self.text), self.arguments)
