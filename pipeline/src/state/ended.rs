@@ -6,7 +6,7 @@ use super::cache::Caching;
 use super::claim::{Claimed, STEP_OF_PRIORITY};
 use super::rules::{AfterEnd, after_end};
 use super::step::RunTransaction;
-use super::types::Owner;
+use super::types::{Owner, TaskState};
 use crate::clock::Timestamp;
 use crate::dag::AlertEvent;
 use crate::error::{Error, Result};

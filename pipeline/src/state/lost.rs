@@ -6,7 +6,7 @@ use sqlx::{AnyConnection, FromRow, Row as _};
 use super::claim::STEP_OF_PRIORITY;
 use super::rules::{AfterLoss, after_loss, given_up};
 use super::step::{Change, LostRule, RunTransaction};
-use super::types::Owner;
+use super::types::{Owner, TaskState};
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use platform::database::Statement;
