@@ -101,7 +101,7 @@ async fn whatever_leaves_something_to_do_is_told() {
     other.is_told("a dag is read").await;
     store.pause("d", true).await.unwrap();
     other.is_told("a schedule rests").await;
-    let hour = |hour| Timestamp::from_millis(hour * 3_600_000).time();
+    let hour = |hour: i64| Timestamp::from_millis(hour * 3_600_000).time();
     let range = DataInterval { start: hour(1), end: hour(3) };
     let backfill = NewBackfill { range, params, rerun: Rerun::All, max_active: 1 };
     store.backfill("d", &backfill, world.now).await.unwrap();
