@@ -27,9 +27,13 @@ async fn filters_find_what_the_real_server_finds_on_postgres() {
 }
 
 async fn compare(engine: Engine) {
-    let (ours, real) = (Ours::start(engine).await, real().await.url());
-    let every = if long() { "1" } else { "12" };
-    let said = python(&program("python").unwrap(), &["wire.py", &real, &ours.url, "--every", every]).await;
+    // Some minutes on each database.
+    if !long() {
+        return;
+    }
+    // A server that nobody else asks: both begin empty and hear the same.
+    let (ours, real) = (Ours::start(engine).await, e2e::mlflow::Server::start().await.unwrap());
+    let said = python(&program("python").unwrap(), &["wire.py", &real.url(), &ours.url]).await;
     let last = said.lines().last().unwrap();
     assert!(last.contains("requests, 0 differences"), "{said}");
 }

@@ -1,8 +1,8 @@
 //! The unmodified `mlflow` client and MLflow's own server beside ours: the same checks pass on both, the same requests get
 //! the same answers, and our client speaks to both.
 //!
-//! `SAFARI_LONG_TESTS=1` asks all requests of the differ instead of a part, some thousand filters, and runs the client's
-//! checks against the real server too.
+//! `SAFARI_LONG_TESTS=1` asks all requests of the differ and some thousand filters instead of some hundred, and runs the
+//! client's checks against the real server too.
 #![allow(clippy::unwrap_used)]
 
 mod client;
