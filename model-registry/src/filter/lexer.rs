@@ -44,12 +44,21 @@ pub(super) struct Token<'a> {
 /// Words that are never the key after a dot.
 const NEVER_KEYS: [&str; 6] = ["case", "in", "values", "using", "from", "as"];
 
+/// Parentheses and quotes that nothing closes. Each is looked for up to the end; a filter with one is refused anyway.
+const MOST_UNCLOSED: usize = 100;
+
 /// All tokens but white space.
 pub(super) fn tokens(filter: &str) -> Vec<Token<'_>> {
     let mut found = Vec::new();
     let mut rest = filter.trim_start();
+    let mut unclosed = 0;
     while !rest.is_empty() {
+        if unclosed > MOST_UNCLOSED {
+            found.push(Token { kind: Kind::Other, text: rest });
+            break;
+        }
         let (kind, length) = next(rest);
+        unclosed += usize::from(kind == Kind::Other && rest.starts_with(['(', '\'', '"', '`']));
         found.push(Token { kind, text: &rest[..length] });
         rest = rest[length..].trim_start();
     }

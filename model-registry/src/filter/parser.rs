@@ -5,6 +5,13 @@ use std::fmt;
 use super::lexer::{Kind, Token, tokens};
 use crate::{Error, Result};
 
+/// Bytes of a filter: enough for a list of some thousand runs. The statement that it becomes stays within what the
+/// databases take, 32,766 values in SQLite.
+const MOST_BYTES: usize = 100 * 1024;
+
+/// Clauses of a filter: SQLite takes expressions up to a depth of 1000.
+const MOST_CLAUSES: usize = 200;
+
 /// One clause: a name, a comparison and what it is compared with.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Clause {
@@ -45,8 +52,12 @@ pub(super) enum Complaint {
 /// Reads clauses joined by `AND`.
 ///
 /// # Errors
-/// What in the filter is no clause.
+/// What in the filter is no clause, or that it is too long.
 pub(super) fn parse(filter: &str, complaint: Complaint) -> Result<Vec<Clause>> {
+    if filter.len() > MOST_BYTES {
+        let length = filter.len();
+        return Err(Error::invalid(format!("the filter has {length} bytes; {MOST_BYTES} are allowed, ask in parts")));
+    }
     let tokens = tokens(filter);
     if tokens.is_empty() && !filter.is_empty() {
         return Err(Error::invalid(format!("Invalid filter {}. Could not be parsed.", quoted(filter))));
@@ -87,6 +98,12 @@ pub(super) fn parse(filter: &str, complaint: Complaint) -> Result<Vec<Clause>> {
         });
         let shown = shown.collect::<Vec<_>>().join(", ");
         return Err(Error::invalid(format!("Invalid clause(s) in filter string: {shown}")));
+    }
+    if clauses.len() > MOST_CLAUSES {
+        let count = clauses.len();
+        return Err(Error::invalid(format!(
+            "the filter has {count} clauses; {MOST_CLAUSES} are allowed, ask in parts"
+        )));
     }
     clauses.into_iter().map(|(kind, clause)| begins_with_name(kind, clause)).collect()
 }
@@ -245,5 +262,18 @@ mod tests {
         assert_eq!(refused("'x' = params.a"), "Invalid comparison clause. Expected 'Identifier' found ''x''");
         assert!(refused("metrics.a > 1 run_id IN ('a')").contains("'run_id'"));
         assert!(refused("metrics.a >").contains("'metrics.a', '>'"));
+    }
+
+    #[test]
+    fn a_filter_that_is_too_long_is_refused() {
+        let many = |count: usize| vec!["tags.a = 'b'"; count].join(" AND ");
+        assert_eq!(parse(&many(MOST_CLAUSES), Complaint::Bare).unwrap().len(), MOST_CLAUSES);
+        let refused = parse(&many(MOST_CLAUSES + 1), Complaint::Bare).unwrap_err();
+        assert_eq!(refused.to_string(), "the filter has 201 clauses; 200 are allowed, ask in parts");
+        let refused = parse(&" ".repeat(MOST_BYTES + 1), Complaint::Bare).unwrap_err();
+        assert_eq!(refused.to_string(), "the filter has 102401 bytes; 102400 are allowed, ask in parts");
+        for unclosed in ["(", "'\\", "\"\\", "`"] {
+            assert!(parse(&unclosed.repeat(MOST_BYTES / unclosed.len()), Complaint::Bare).is_err(), "{unclosed}");
+        }
     }
 }

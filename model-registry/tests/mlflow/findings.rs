@@ -25,8 +25,7 @@ fn no_text_makes_the_parser_panic() {
     }
     assert!(taken > 50 && refused > 50, "{taken} taken, {refused} refused");
     // Deep nesting and long texts are refused or read, never a panic.
-    for text in
-        ["(".repeat(5_000), "tags.a = 'b' AND ".repeat(1_000), format!("tags.`{}` = 'a'", "x".repeat(100_000))]
+    for text in ["(".repeat(5_000), "tags.a = 'b' AND ".repeat(1_000), format!("tags.`{}` = 'a'", "x".repeat(100_000))]
     {
         let _ = check(Searched::Runs, &text);
     }
