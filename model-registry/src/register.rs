@@ -64,7 +64,7 @@ pub async fn register_folder(
         blocking(move || Staged::new(&folder, &stage)).await?
     };
     let digest = staged.manifest.digest();
-    let key = registration.key.clone().unwrap_or_else(|| digest.clone());
+    let key = registration.key.clone().unwrap_or_else(|| staged.content.clone());
     let mut missing = folder.missing();
     missing.retain(|what| !(what.starts_with("an input") && registration.stage.input_example.is_some()));
     if let Some(version) = registered_before(client, &registration.name, &key).await? {

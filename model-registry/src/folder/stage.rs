@@ -30,6 +30,8 @@ pub struct Staged {
     pub files: BTreeMap<String, PathBuf>,
     /// Checksums of all of them.
     pub manifest: Manifest,
+    /// One sha256 for the files as they were found, without what was added: the same model gives the same.
+    pub content: String,
     /// Where it comes from.
     pub lineage: Lineage,
     /// The files that were made.
@@ -52,9 +54,15 @@ impl Staged {
             files.insert(path, file);
         }
         files.remove(MANIFEST_FILE);
+        let mut manifest = Manifest::default();
+        for (path, file) in &files {
+            manifest.files.insert(path.clone(), FileEntry::of_file(file)?);
+        }
+        let content = manifest.digest();
         let mut put = |path: &str, bytes: &[u8]| -> Result<()> {
             let file = made.path().join(path);
             fs::write(&file, bytes).map_err(|source| io("write", &file, source))?;
+            manifest.files.insert(path.to_owned(), FileEntry::of_file(&file)?);
             files.insert(path.to_owned(), file);
             Ok(())
         };
@@ -71,14 +79,10 @@ impl Staged {
             put(&name, &fs::read(example).map_err(|source| io("read", example, source))?)?;
             put(MLMODEL_FILE, with_example(folder.path(), &name)?.as_bytes())?;
         }
-        let mut manifest = Manifest::default();
-        for (path, file) in &files {
-            manifest.files.insert(path.clone(), FileEntry::of_file(file)?);
-        }
         let file = made.path().join(MANIFEST_FILE);
         fs::write(&file, manifest.to_text()).map_err(|source| io("write", &file, source))?;
         files.insert(MANIFEST_FILE.to_owned(), file);
-        Ok(Self { files, manifest, lineage, _made: made })
+        Ok(Self { files, manifest, content, lineage, _made: made })
     }
 }
 
