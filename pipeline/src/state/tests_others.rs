@@ -14,7 +14,7 @@ schedule: '0 * * * *'
 alerts:
   - {on: [retry], command: [tell]}
 tasks:
-  a: {job: x, retry: {attempts: 3}}
+  a: {job: x, retries: 2}
   b: {job: x, needs: [a]}
   c: {job: x, needs: [b], queue: far}
   d: {job: x, needs: [c], pool: one}
