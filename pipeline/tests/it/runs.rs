@@ -311,17 +311,18 @@ async fn an_interrupted_run_goes_on_and_nothing_counts_against_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dropped_drive_stops_its_jobs_and_the_run_goes_on() {
     let home = tempfile::tempdir().unwrap();
-    let stopped = Arc::new(AtomicU32::new(0));
+    let (begun, stopped) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let hang = {
-        let stopped = stopped.clone();
+        let (begun, stopped) = (begun.clone(), stopped.clone());
         move || {
-            let stopped = stopped.clone();
+            let (begun, stopped) = (begun.clone(), stopped.clone());
             job("hang", move |context: pipeline::JobContext, _| {
-                let stopped = stopped.clone();
+                let (begun, stopped) = (begun.clone(), stopped.clone());
                 async move {
                     if context.attempt > 1 {
                         return Ok(JobOutput::default());
                     }
+                    begun.fetch_add(1, Ordering::SeqCst);
                     context.cancel.cancelled().await;
                     stopped.fetch_add(1, Ordering::SeqCst);
                     Err(JobError::interrupted())
@@ -333,11 +334,18 @@ async fn a_dropped_drive_stops_its_jobs_and_the_run_goes_on() {
     let params = dag.params(&[]).unwrap();
     let first = runner(home.path(), [hang()]).await;
     let start = first.start_or_resume(&dag, &params).await.unwrap();
-    let driving = first.drive(start.run_id());
-    assert!(tokio::time::timeout(Duration::from_millis(300), driving).await.is_err());
+    let both_begin = async {
+        while begun.load(Ordering::SeqCst) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        _ = first.drive(start.run_id()) => panic!("the run ended"),
+        began = tokio::time::timeout(Duration::from_secs(30), both_begin) => began.expect("the jobs did not begin"),
+    }
     let began = Instant::now();
     while stopped.load(Ordering::SeqCst) < 2 {
-        assert!(began.elapsed() < Duration::from_secs(5), "the jobs were not told to stop");
+        assert!(began.elapsed() < Duration::from_secs(30), "the jobs were not told to stop");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(first);
