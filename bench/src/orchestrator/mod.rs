@@ -69,29 +69,6 @@ fn rounds(place: &Workplace) -> usize {
 fn measure(place: &Workplace, runtime: &Runtime, states: &States) -> Result<Vec<Row>> {
     let rounds = rounds(place);
     let mut rows = Vec::new();
-    if let Some(n) = std::env::var("X_ONLY").ok().and_then(|n| n.parse::<usize>().ok()) {
-        let mut all: Vec<Flow> = Flow::compared().into();
-        all.push(Flow::fan_out_2000());
-        for flow in &all {
-            let n = if flow.key.is_empty() { n / 3 } else { n };
-            let mut t = runtime.block_on(flows::times(states, flow, n))?;
-            t.sort_by(f64::total_cmp);
-            println!("{:50} min {:.4} q1 {:.4} med {:.4}", flow.name, t[0], t[t.len() / 4], t[t.len() / 2]);
-        }
-        for trigger in [Trigger::Own, Trigger::Other] {
-            let mut t =
-                runtime.block_on(async { server::trigger_to_start(&states.fresh().await?, trigger, n * 2).await })?;
-            t.sort_by(f64::total_cmp);
-            println!(
-                "trigger {trigger:?} min {:.2} q1 {:.2} med {:.2} p95 {:.2}",
-                t[0],
-                t[t.len() / 4],
-                t[t.len() / 2],
-                t[t.len() * 95 / 100]
-            );
-        }
-        return Ok(rows);
-    }
     let fsync = fsync_seconds()?;
     let flows = Flow::compared();
     let mut ours = Vec::new();

@@ -47,17 +47,8 @@ pub(super) trait Dispatcher: Send + Sync {
     fn deliver(&self, order: Order);
 }
 
-/// Runs every attempt on a thread of its own in this process: a job that blocks or computes for minutes cannot hold up
-/// the runner's heartbeats.
-pub(super) struct LocalDispatcher;
-
-impl Dispatcher for LocalDispatcher {
-    fn deliver(&self, order: Order) {
-        start_thread(order, ());
-    }
-}
-
-/// Runs an attempt on a thread of its own; `ended` is dropped at its end.
+/// Runs an attempt on a thread of its own in this process: a job that blocks or computes for minutes cannot hold up the
+/// runner's heartbeats. `ended` is dropped at its end.
 pub(super) fn start_thread<T: Send + 'static>(order: Order, ended: T) {
     let runtime = Handle::current();
     let (attempt, done) = (order.attempt, order.done.clone());

@@ -37,7 +37,8 @@ use crate::logs::Logs;
 use crate::mask::KnownSecrets;
 use crate::state::{InstanceKind, Owner, Store, TaskState};
 
-use dispatch::{Dispatcher, LocalDispatcher};
+use delivery::ApalisDispatcher;
+use dispatch::Dispatcher;
 use lock::{Lock, Tried};
 use worker::{Assignment, Worker};
 
@@ -138,11 +139,7 @@ impl Runner {
             store,
             registry,
             options,
-            dispatcher: if std::env::var_os("X_LOCAL").is_some() {
-                Arc::new(LocalDispatcher)
-            } else {
-                Arc::new(delivery::ApalisDispatcher::default())
-            },
+            dispatcher: Arc::new(ApalisDispatcher::default()),
             events: broadcast::Sender::new(1024),
             interrupt: watch::Sender::new(false),
             drain: watch::Sender::new(false),

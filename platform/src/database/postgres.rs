@@ -33,24 +33,14 @@ pub(super) async fn open(url: &str) -> Result<Database> {
         .acquire_timeout(CONNECT_TIMEOUT)
         // In the place of the pool's own test, which would wait for as long as a connection may take to be made.
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .before_acquire(|connection, _| {
             Box::pin(async move {
-                if std::env::var_os("X_NOPING").is_some() && meta.idle_for < Duration::from_secs(1) {
-                    return Ok(true);
-                }
                 let answer = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
                 Ok(matches!(answer, Ok(Ok(()))))
             })
         })
         .after_connect(|connection, _| {
-            Box::pin(async move {
-                if std::env::var_os("X_GENERIC").is_some() {
-                    sqlx::query("SET plan_cache_mode = force_generic_plan").execute(&mut *connection).await?;
-                    sqlx::query("SET enable_seqscan = off").execute(&mut *connection).await?;
-                    sqlx::query("SET jit = off").execute(&mut *connection).await?;
-                }
-                sqlx::query(SILENCE).execute(connection).await.map(drop)
-            })
+            Box::pin(async move { sqlx::query(SILENCE).execute(connection).await.map(drop) })
         })
         .connect(url)
         .await
