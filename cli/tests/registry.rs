@@ -244,10 +244,10 @@ fn models_are_kept_without_a_server() {
     let gates = gates.display().to_string();
     let promote = ["model", "promote", "owl/2", "--gates", &gates, "--reason", "spring", "--as", "ada"];
     let told = refused(dir, &promote);
-    assert!(told.contains("reviewed") && told.contains("one ranger"), "{told}");
+    assert!(told.contains("reviewed") && told.contains("approvals of ranger"), "{told}");
     said(dir, &["model", "approve", "owl/2", "--role", "ranger", "--as", "grace"]);
     let told = refused(dir, &promote);
-    assert!(told.contains("reviewed") && !told.contains("`one ranger`"), "{told}");
+    assert!(told.contains("reviewed") && !told.contains("approvals of ranger"), "{told}");
     assert!(
         said(dir, &["model", "promote", "owl/2", "--as", "ada", "--reason", "no gates"])
             .contains("names version 2, before 1")
@@ -261,7 +261,7 @@ fn models_are_kept_without_a_server() {
     assert_eq!(outcomes[..4], ["moved", "moved", "refused", "refused"], "{history}");
     let history = said(dir, &["model", "history", "owl"]);
     assert!(
-        history.contains("eve") && history.contains("worse") && history.contains("refused: gate `reviewed`"),
+        history.contains("eve") && history.contains("worse") && history.contains("refused: gate `tag reviewed`"),
         "{history}"
     );
 

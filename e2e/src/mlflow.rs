@@ -26,7 +26,8 @@ setsid "$@" >"$folder/log" 2>&1 </dev/null &
 server=$!
 echo $server
 cat >/dev/null
-kill -9 -- -$server 2>/dev/null || kill -9 $server
+# Its workers have process groups of their own, but its session.
+kill -9 $(ps -o pid= -s $server) 2>/dev/null
 wait $server
 "#;
 

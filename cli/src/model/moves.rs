@@ -99,7 +99,7 @@ pub(crate) struct Who {
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
     /// Who moves it [default: the user of this machine]
-    #[arg(long = "as", value_name = "NAME")]
+    #[arg(id = "actor", long = "as", value_name = "NAME")]
     name: Option<String>,
 }
 
