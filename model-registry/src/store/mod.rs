@@ -1,6 +1,6 @@
 //! What the registry keeps, in SQLite or PostgreSQL.
 //!
-//! Questions go to the pool; changes go through [`Store::write`], one transaction each, in which everything that belongs
+//! Questions go to the pool; changes go through `Store::write`, one transaction each, in which everything that belongs
 //! to a change is written: the rows, what webhooks are to be told, the audit.
 
 mod aliases;
