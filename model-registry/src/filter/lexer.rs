@@ -87,10 +87,14 @@ fn next(rest: &str) -> (Kind, usize) {
 fn word(rest: &str) -> (Kind, usize) {
     let length = word_length(rest);
     let after = &rest[length..];
-    if after.starts_with('.') && !begins_with_fraction(after) {
+    if dot(after).is_some() && !is_never_a_key(&rest[..length]) {
         return identifier(rest);
     }
-    let kind = match rest[..length].to_ascii_lowercase().as_str() {
+    (word_of_the_language(&rest[..length], after), length)
+}
+
+fn word_of_the_language(word: &str, after: &str) -> Kind {
+    match word.to_ascii_lowercase().as_str() {
         "in" => Kind::In,
         // Before a parenthesis a word is the name of a function.
         _ if after.starts_with('(') => Kind::Other,
@@ -101,27 +105,45 @@ fn word(rest: &str) -> (Kind, usize) {
         "like" | "ilike" | "rlike" => Kind::Comparison,
         "or" | "between" | "exists" | "select" | "where" | "case" | "values" | "using" | "from" | "as" => Kind::Other,
         _ => Kind::Identifier,
-    };
-    (kind, length)
+    }
 }
 
-/// Names with dots between them.
+/// Names with dots between them, with white space around the dots. Between two dots, and behind the last, there may be
+/// nothing.
 fn identifier(rest: &str) -> (Kind, usize) {
-    let mut length = 0;
-    loop {
-        let part = &rest[length..];
-        let Some(part_length) = name(part) else { return (Kind::Other, length.max(1)) };
-        let bare = &part[..part_length];
-        if length > 0 && NEVER_KEYS.iter().any(|word| bare.eq_ignore_ascii_case(word)) {
-            return (Kind::Other, length);
+    let Some(mut length) = name(rest) else { return (Kind::Other, 1) };
+    while let Some(dot) = dot(&rest[length..]) {
+        length += dot;
+        let part = rest[length..].trim_start();
+        let space = rest.len() - length - part.len();
+        let Some(part_length) = name(part) else { continue };
+        let is_key = match space {
+            0 => !is_never_a_key(&part[..part_length]),
+            _ => !part.starts_with(is_word) || is_name(part),
+        };
+        if !is_key {
+            break;
         }
-        length += part_length;
-        let after = &rest[length..];
-        if !after.starts_with('.') || begins_with_fraction(after) {
-            return (Kind::Identifier, length);
-        }
-        length += 1;
+        length += space + part_length;
     }
+    (Kind::Identifier, length)
+}
+
+/// The length of white space and a dot that joins names: `.5` behind a name is a number.
+fn dot(after: &str) -> Option<usize> {
+    let dotted = after.trim_start();
+    (dotted.starts_with('.') && !begins_with_fraction(dotted)).then(|| after.len() - dotted.len() + 1)
+}
+
+/// Whether a word that does not touch its dot is a name, and not one of the language.
+fn is_name(part: &str) -> bool {
+    let (word, after) = part.split_at(word_length(part));
+    let names_something = || dot(after).is_some() || word_of_the_language(word, after) == Kind::Identifier;
+    number(part).is_none() && !is_never_a_key(word) && names_something()
+}
+
+fn is_never_a_key(word: &str) -> bool {
+    NEVER_KEYS.iter().any(|never| word.eq_ignore_ascii_case(never))
 }
 
 /// The length of one name: bare, or in quotes of any kind.
@@ -272,7 +294,18 @@ mod tests {
         assert_eq!(kinds("metrics.1a"), [(Identifier, "metrics.1a")]);
         assert_eq!(kinds("metrics.1"), [(Identifier, "metrics"), (Float, ".1")]);
         assert_eq!(kinds("12 1e5 1."), [(Integer, "12"), (Float, "1e5"), (Float, "1.")]);
-        assert_eq!(kinds("tags.in")[0].0, Kind::Other);
+        assert_eq!(kinds("tags.in"), [(Identifier, "tags."), (Kind::In, "in")]);
+    }
+
+    #[test]
+    fn names_may_have_empty_parts_and_white_space_around_their_dots() {
+        use Kind::{Comparison, Identifier, In, Integer, Text};
+        for name in ["tags..team", "tags...team", "tags.a.", "tags..", "tags. a", "tags .a", "tags . . a", "tags. and .a"] {
+            assert_eq!(kinds(&format!("{name}='b'")), [(Identifier, name), (Comparison, "="), (Text, "'b'")], "{name}");
+        }
+        assert_eq!(kinds("tags. in")[..], [(Identifier, "tags."), (In, "in")]);
+        assert_eq!(kinds("tags. 5")[..], [(Identifier, "tags."), (Integer, "5")]);
+        assert_eq!(kinds("tags. like 'b'")[..], [(Identifier, "tags."), (Comparison, "like"), (Text, "'b'")]);
     }
 
     #[test]
