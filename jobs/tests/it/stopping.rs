@@ -110,7 +110,8 @@ async fn endless_output_needs_little_memory() {
     assert_eq!(output.value, json!(9));
     assert_eq!(counter.lines.load(Ordering::Relaxed), 100_002);
     assert!(counter.longest.load(Ordering::Relaxed) < 65_536 + 100);
-    let grown = peak_memory() - before;
+    // The system counts pages roughly: its peak may even seem to shrink a little.
+    let grown = peak_memory().saturating_sub(before);
     assert!(grown < 60_000, "{grown} kB more");
 }
 
