@@ -1,5 +1,7 @@
 //! Evaluates the gates that the server cannot: those on SQL and on a smoke inference.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use super::gates::{Check, Gate, Gates};
@@ -52,8 +54,8 @@ pub struct GateRow {
 pub struct Evaluated {
     /// Of the gates on SQL and smoke inferences, in the order of the file.
     pub results: Vec<GateResult>,
-    /// Of the others.
-    pub required: Required,
+    /// The others, in that order too.
+    pub required: Vec<Required>,
 }
 
 impl Evaluated {
@@ -83,12 +85,13 @@ impl Gates {
                     };
                     evaluated.results.push(result);
                 }
-                Check::Tags(tags) => evaluated.required.tags.extend(tags.clone()),
+                Check::Tags(tags) => {
+                    let (name, approvals) = (gate.name.clone(), BTreeMap::new());
+                    evaluated.required.push(Required { name, tags: tags.clone(), approvals });
+                }
                 Check::Approvals(approvals) => {
-                    for (role, count) in approvals {
-                        let most = evaluated.required.approvals.entry(role.clone()).or_default();
-                        *most = (*most).max(*count);
-                    }
+                    let (name, tags) = (gate.name.clone(), BTreeMap::new());
+                    evaluated.required.push(Required { name, tags, approvals: approvals.clone() });
                 }
             }
         }
@@ -168,8 +171,9 @@ gates:
         assert_eq!(evaluated.results[0].to_string(), "gate `macro F1` found 0.81, wanted 0.84");
         assert_eq!(evaluated.results[1].to_string(), "gate `runs` refused (no input example)");
         assert!(!evaluated.passed());
-        assert_eq!(evaluated.required.tags["reviewed"], "true");
-        assert_eq!(evaluated.required.approvals["scientist"], 2);
+        let [card, people] = evaluated.required.as_slice() else { panic!("{:?}", evaluated.required) };
+        assert_eq!((card.name.as_str(), card.tags["reviewed"].as_str()), ("card", "true"));
+        assert_eq!((people.name.as_str(), people.approvals["scientist"]), ("people", 2));
     }
 
     #[tokio::test]

@@ -25,8 +25,8 @@ pub struct PromotionRequest {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gates: Vec<GateResult>,
     /// What the server is to look at itself.
-    #[serde(default, skip_serializing_if = "Required::is_empty")]
-    pub required: Required,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<Required>,
     /// A promotion, or a rollback to a version that the caller chose.
     #[serde(default)]
     pub kind: Move,
@@ -90,10 +90,12 @@ pub enum Expected {
     Is(Option<VersionNumber>),
 }
 
-/// What the server looks at in the transaction of the move.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+/// A gate that the server looks at in the transaction of the move.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Required {
+    /// Its name in the file of gates.
+    pub name: String,
     /// Tags that the version must have.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
@@ -220,13 +222,6 @@ impl Expected {
     /// Whether the server is to read it.
     pub fn is_as_read(&self) -> bool {
         *self == Self::AsRead
-    }
-}
-
-impl Required {
-    /// Whether nothing is to be looked at.
-    pub fn is_empty(&self) -> bool {
-        self.tags.is_empty() && self.approvals.is_empty()
     }
 }
 

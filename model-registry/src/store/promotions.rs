@@ -54,8 +54,9 @@ impl Store {
     pub(crate) async fn promote(&self, name: &str, asked: &PromotionRequest, who: &Principal) -> Result<Promotion> {
         check(name, &asked.alias, &asked.reason)?;
         names::check_not_reserved(&asked.alias)?;
-        if asked.gates.len() > MOST_GATES {
-            return Err(Error::invalid(format!("{} gates are more than the {MOST_GATES} allowed", asked.gates.len())));
+        let count = asked.gates.len() + asked.required.len();
+        if count > MOST_GATES {
+            return Err(Error::invalid(format!("{count} gates are more than the {MOST_GATES} allowed")));
         }
         let expected = self.expected(name, &asked.alias, asked.expected).await?;
         let mut write = self.write().await?;
@@ -296,56 +297,61 @@ impl Write {
         model: i64,
         alias: &str,
         version: VersionNumber,
-        required: &Required,
+        required: &[Required],
     ) -> Result<Vec<GateResult>> {
-        let mut results = Vec::new();
-        if !required.tags.is_empty() {
-            let tags: Vec<(String, String)> =
-                sqlx::query_as("SELECT key, value FROM model_version_tag WHERE model_no = $1 AND version = $2")
-                    .bind(model)
-                    .bind(version.0)
-                    .fetch_all(self.connection())
-                    .await
-                    .map_err(Error::database("reading tags"))?;
-            let tags: BTreeMap<String, String> = tags.into_iter().collect();
-            for (key, wanted) in &required.tags {
-                let found = tags.get(key);
-                results.push(GateResult {
-                    name: format!("tag {key}"),
-                    kind: GateKind::Tags,
-                    wanted: Some(Measure::Text(wanted.clone())),
-                    found: found.cloned().map(Measure::Text),
-                    passed: found == Some(wanted),
-                    note: None,
-                });
-            }
+        if required.is_empty() {
+            return Ok(Vec::new());
         }
-        if !required.approvals.is_empty() {
-            let counts: Vec<(String, i64)> = sqlx::query_as(
-                "SELECT role, CAST(count(*) AS BIGINT) FROM approval
-                 WHERE model_no = $1 AND version = $2 AND alias = $3 GROUP BY role",
-            )
-            .bind(model)
-            .bind(version.0)
-            .bind(alias)
-            .fetch_all(self.connection())
-            .await
-            .map_err(Error::database("counting approvals"))?;
-            let counts: BTreeMap<String, i64> = counts.into_iter().collect();
-            for (role, wanted) in &required.approvals {
-                let found = u32::try_from(counts.get(role).copied().unwrap_or(0)).unwrap_or(u32::MAX);
-                results.push(GateResult {
-                    name: format!("approvals of {role}"),
-                    kind: GateKind::Approvals,
-                    wanted: Some(Measure::Number(f64::from(*wanted))),
-                    found: Some(Measure::Number(f64::from(found))),
-                    passed: found >= *wanted,
-                    note: None,
-                });
-            }
-        }
-        Ok(results)
+        let tags: Vec<(String, String)> =
+            sqlx::query_as("SELECT key, value FROM model_version_tag WHERE model_no = $1 AND version = $2")
+                .bind(model)
+                .bind(version.0)
+                .fetch_all(self.connection())
+                .await
+                .map_err(Error::database("reading tags"))?;
+        let counts: Vec<(String, i64)> = sqlx::query_as(
+            "SELECT role, CAST(count(*) AS BIGINT) FROM approval
+             WHERE model_no = $1 AND version = $2 AND alias = $3 GROUP BY role",
+        )
+        .bind(model)
+        .bind(version.0)
+        .bind(alias)
+        .fetch_all(self.connection())
+        .await
+        .map_err(Error::database("counting approvals"))?;
+        let (tags, counts) = (tags.into_iter().collect(), counts.into_iter().collect());
+        let results = |gate| tags_wanted(gate, &tags).into_iter().chain(approvals_wanted(gate, &counts));
+        Ok(required.iter().flat_map(results).collect())
     }
+}
+
+/// A result for each tag that a gate wants.
+fn tags_wanted(gate: &Required, tags: &BTreeMap<String, String>) -> Vec<GateResult> {
+    let result = |(key, wanted): (&String, &String)| GateResult {
+        name: gate.name.clone(),
+        kind: GateKind::Tags,
+        wanted: Some(Measure::Text(wanted.clone())),
+        found: tags.get(key).cloned().map(Measure::Text),
+        passed: tags.get(key) == Some(wanted),
+        note: Some(format!("tag {key}")),
+    };
+    gate.tags.iter().map(result).collect()
+}
+
+/// A result for each role whose approvals a gate wants.
+fn approvals_wanted(gate: &Required, counts: &BTreeMap<String, i64>) -> Vec<GateResult> {
+    let result = |(role, wanted): (&String, &u32)| {
+        let found = u32::try_from(counts.get(role).copied().unwrap_or(0)).unwrap_or(u32::MAX);
+        GateResult {
+            name: gate.name.clone(),
+            kind: GateKind::Approvals,
+            wanted: Some(Measure::Number(f64::from(*wanted))),
+            found: Some(Measure::Number(f64::from(found))),
+            passed: found >= *wanted,
+            note: Some(format!("approvals of {role}")),
+        }
+    };
+    gate.approvals.iter().map(result).collect()
 }
 
 fn check(name: &str, alias: &str, reason: &str) -> Result<()> {

@@ -52,11 +52,13 @@ async fn gates_refuse_with_their_numbers() {
         json!([{"name": "macro F1", "kind": "sql", "wanted": 0.84, "found": 0.81, "passed": passed},
                {"name": "it runs", "kind": "smoke", "passed": true}])
     };
-    let required = json!({"tags": {"reviewed": "true", "card": "yes"}, "approvals": {"scientist": 2, "ranger": 1}});
+    let required = json!([{"name": "papers", "tags": {"reviewed": "true", "card": "yes"}},
+                          {"name": "people", "approvals": {"scientist": 2, "ranger": 1}}]);
     let refused = promote(&registry, BOB, json!({"version": 2, "gates": gate(false), "required": required})).await;
-    let message = "alias `champion` of owl is not moved to version 2: gate `macro F1` found 0.81, wanted 0.84; gate `tag \
-                   card` found nothing, wanted `yes`; gate `tag reviewed` found nothing, wanted `true`; gate `approvals of \
-                   ranger` found 0, wanted 1; gate `approvals of scientist` found 0, wanted 2";
+    let message = "alias `champion` of owl is not moved to version 2: gate `macro F1` found 0.81, wanted 0.84; gate \
+                   `papers` found nothing, wanted `yes` (tag card); gate `papers` found nothing, wanted `true` (tag \
+                   reviewed); gate `people` found 0, wanted 1 (approvals of ranger); gate `people` found 0, wanted 2 \
+                   (approvals of scientist)";
     assert_eq!(refused.refusal(), (422, "FAILED_PRECONDITION", message));
     assert_eq!(registry.alias("owl", "champion").await.as_deref(), Some("1"));
 
@@ -74,7 +76,11 @@ async fn gates_refuse_with_their_numbers() {
     let other_alias = json!({"alias": "challenger", "version": 2, "role": "scientist"});
     registry.ask_as(BOB, "POST", "/api/v1/models/owl/approvals", other_alias).await;
     let one_short = promote(&registry, BOB, json!({"version": 2, "gates": gate(true), "required": required})).await;
-    assert!(one_short.refusal().2.ends_with("gate `approvals of scientist` found 1, wanted 2"), "{}", one_short.body);
+    assert!(
+        one_short.refusal().2.ends_with("gate `people` found 1, wanted 2 (approvals of scientist)"),
+        "{}",
+        one_short.body
+    );
     assert_eq!(approve(BOB, "scientist").await.status, 200);
     let done = promote(&registry, BOB, json!({"version": 2, "gates": gate(true), "required": required})).await;
     assert_eq!(done.status, 200, "{}", done.body);
@@ -106,7 +112,7 @@ async fn a_rollback_goes_to_what_was_before_the_last_move() {
     let message = "alias `champion` of owl named no version before its last move";
     assert_eq!(nothing.refusal(), (400, "INVALID_PARAMETER_VALUE", message));
     promote(&registry, ADA, json!({"version": 3})).await;
-    promote(&registry, ADA, json!({"version": 2, "required": {"tags": {"no": "such"}}})).await;
+    promote(&registry, ADA, json!({"version": 2, "required": [{"name": "a", "tags": {"no": "such"}}]})).await;
     let late = back(json!({"expected": 1})).await;
     assert_eq!(late.status, 409, "{}", late.body);
     let done = back(json!({"expected": 3})).await;

@@ -197,7 +197,7 @@ async fn every_change_is_told_once_and_signed() {
     registry.must("DELETE", "registered-models/alias", alias).await;
     let promote = json!({"alias": "champion", "version": 1});
     registry.ask_as(&[], "POST", "/api/v1/models/owl/promotions", promote).await;
-    let refused = json!({"alias": "champion", "version": 1, "required": {"tags": {"a": "b"}}});
+    let refused = json!({"alias": "champion", "version": 1, "required": [{"name": "a", "tags": {"a": "b"}}]});
     assert_eq!(registry.ask_as(&[], "POST", "/api/v1/models/owl/promotions", refused).await.status, 422);
     // Not asked for.
     registry.must("POST", "registered-models/set-tag", json!({"name": "owl", "key": "k", "value": "v"})).await;
