@@ -137,6 +137,28 @@ pub async fn registered_before(client: &Client, name: &str, key: &str) -> Result
     Ok(client.search_versions(&filter, 1, None).await?.items.into_iter().next())
 }
 
+/// Deletes, after versions were, the files that a registration sent for them, and gives how many versions had such.
+/// They go when the garbage is collected. Files that a run logged stay the run's, and those of which a version was made
+/// that is still there stay, too.
+///
+/// # Errors
+/// The server does not answer or refuses.
+pub async fn delete_files(client: &Client, deleted: &[ModelVersion]) -> Result<usize> {
+    let mut count = 0;
+    for version in deleted {
+        let Some(id) = version.source.strip_prefix("models:/m-") else { continue };
+        let id = format!("m-{id}");
+        let Some(logged) = client.logged_model(&id).await? else { continue };
+        let is_sent = logged.tags.iter().any(|tag| tag.key == IDEMPOTENCY_TAG);
+        let filter = format!("source_path = {}", quoted(&version.source));
+        if is_sent && client.search_versions(&filter, 1, None).await?.items.is_empty() {
+            client.delete_logged_model(&id).await?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
 fn new_version(registration: &Registration, lineage: &Lineage, key: &str, digest: &str) -> NewVersion {
     let mut tags = lineage.tags();
     tags.push(Tag { key: DIGEST_TAG.to_owned(), value: digest.to_owned() });

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use model_registry::client::Source;
+use model_registry::client::{Source, quoted};
 use model_registry::folder::{Lineage, StageOptions};
-use model_registry::register::{self, Registration, fetch, register_folder, register_logged};
+use model_registry::register::{self, Registration, delete_files, fetch, register_folder, register_logged};
 use model_registry::registered::Tag;
 use platform::config::Config;
 use serde_json::json;
@@ -141,15 +141,26 @@ pub(crate) async fn delete(args: DeleteArgs, config: &Config) -> Result<ExitCode
             if !args.yes {
                 return Err(Error::NotSure(name.clone()));
             }
+            let versions = client.all_versions(&format!("name = {}", quoted(name))).await?;
             client.delete_model(name).await?;
-            print(&format!("model {name} is removed with all its versions; `safari registry gc` removes their files"))
+            let files = files_told(delete_files(&client, &versions).await?, versions.len());
+            print(&format!("model {name} is removed with all its versions; {files}"))
         }
         other => {
             let version = client.find_version(other).await?;
             client.delete_version(&version.name, version.version).await?;
-            let (name, number) = (version.name, version.version);
-            print(&format!("models:/{name}/{number} is removed; `safari registry gc` removes its files"))
+            let files = files_told(delete_files(&client, std::slice::from_ref(&version)).await?, 1);
+            print(&format!("models:/{}/{} is removed; {files}", version.name, version.version))
         }
+    }
+}
+
+/// What becomes of the files of removed versions.
+fn files_told(going: usize, versions: usize) -> &'static str {
+    match going {
+        0 => "its files stay where they were logged",
+        _ if going == versions => "`safari registry gc` removes its files when the grace period is over",
+        _ => "`safari registry gc` removes the files that were sent for it; those that runs logged stay",
     }
 }
 

@@ -4,7 +4,7 @@ use axum::http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Client, if_there};
+use super::{Client, Nothing, if_there};
 use crate::Result;
 use crate::registered::Tag;
 
@@ -95,6 +95,15 @@ impl Client {
         let body = json!({ "model_id": model_id, "status": "LOGGED_MODEL_READY" });
         let path = format!("{MODELS}/{}", super::promote::segment(model_id));
         self.send::<ModelAnswer>(Method::PATCH, &path, &body).await.map(|answer| answer.model.info)
+    }
+
+    /// Deletes a logged model. Its files go when the garbage is collected, unless a version needs them.
+    ///
+    /// # Errors
+    /// The server does not answer or refuses.
+    pub async fn delete_logged_model(&self, model_id: &str) -> Result<()> {
+        let path = format!("{MODELS}/{}", super::promote::segment(model_id));
+        self.send::<Nothing>(Method::DELETE, &path, &json!({})).await.map(drop)
     }
 
     /// Logged models of an experiment, the newest first, in MLflow's filter language.
