@@ -4,6 +4,7 @@
 
 pub mod error;
 pub mod image_registry;
+mod kept;
 pub mod mlflow;
 pub mod nats;
 mod ports;
