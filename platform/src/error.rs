@@ -254,8 +254,8 @@ pub(crate) fn io_reason(error: &io::Error) -> String {
     plain_words(&error.to_string())
 }
 
-/// The innermost error of a chain: "connection refused" rather than "dispatch failure".
-pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+/// The innermost error of a chain, as part of a sentence: "connection refused" rather than "dispatch failure".
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;

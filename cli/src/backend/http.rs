@@ -1,9 +1,9 @@
 //! Requests to the API of a server.
 
-use std::error::Error as _;
 use std::time::Duration;
 
 use pipeline::api::{PROBLEM_TYPE, Problem};
+use platform::error::root_cause;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, header};
 use serde::Serialize;
@@ -133,18 +133,4 @@ impl Http {
     fn unreachable(&self, error: reqwest::Error) -> Error {
         Error::ServerUnreachable { server: self.server.clone(), reason: root_cause(&error) }
     }
-}
-
-/// The innermost error: the outer ones only repeat the URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause = error.source();
-    let mut told = None;
-    while let Some(inner) = cause {
-        told = Some(inner.to_string());
-        cause = inner.source();
-    }
-    told.unwrap_or_else(|| "the request failed".to_owned())
 }
