@@ -1,1 +1,0 @@
-//! Live detection over HTTP and gRPC.
