@@ -294,6 +294,13 @@ mod tests {
     }
 
     #[test]
+    fn causes_are_plain() {
+        assert_eq!(root_cause(&io::Error::from_raw_os_error(2)), "no such file or directory");
+        let error = Error::from_io("read", Path::new("a.jpg"), &io::Error::from_raw_os_error(13));
+        assert_eq!(root_cause(&io::Error::other(error)), "cannot read a.jpg: permission denied");
+    }
+
+    #[test]
     fn an_unreadable_file_concerns_that_file_only() {
         let error = Error::from_io("read", Path::new("a.jpg"), &io::Error::from_raw_os_error(13));
         assert_eq!(error.to_string(), "cannot read a.jpg: permission denied");

@@ -26,8 +26,8 @@ pub(crate) struct Page<T> {
     pub(crate) next: Option<String>,
 }
 
-/// A page of versions with their tags as one JSON text: to read one long text costs a tenth of reading its hundreds of
-/// rows. What is put between the two parts finds the page.
+/// A page of versions with their tags as one JSON text, because the driver takes its time for each of hundreds of rows.
+/// What is put between the two parts finds the page.
 const VERSIONS: [&str; 2] = [
     "SELECT json_group_array(json_object('name', name, 'version', version, 'creation_timestamp', created_at,
         'last_updated_timestamp', updated_at, 'user_id', user_id, 'current_stage', stage, 'description', description,
