@@ -13,11 +13,11 @@ use platform::serve::{Entrance, Server};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use crate::Result;
 use crate::api::{App, router_behind};
 use crate::artifacts::Artifacts;
 use crate::store::Store;
 use crate::webhooks::{Deliverer, WebhookOptions, Webhooks, open_key};
-use crate::Result;
 
 /// What artifact URIs begin with: clients send files to this server, which puts them where they belong.
 pub const ARTIFACT_ROOT: &str = "mlflow-artifacts:";

@@ -1,10 +1,10 @@
 //! `logged-models/…`.
 
+use axum::Json as Reply;
 use axum::extract::{Path, State};
-use axum::{Json as Reply, Router};
-use platform::identity::{Guarded, Permission};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::experiments::{DONE, Empty, experiment_ids, pairs};

@@ -1,7 +1,7 @@
 //! `metrics/…`.
 
+use axum::Json as Reply;
 use axum::extract::{RawQuery, State};
-use axum::{Json as Reply, Router};
 use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use platform::identity::{Door, Guard, Guarded};
+use platform::identity::{Door, Guard, Guarded, Route};
 
 use crate::artifacts::Artifacts;
 use crate::limits::BODY_BYTES;
@@ -54,17 +54,21 @@ pub fn router(app: App) -> Router {
 
 /// All routes behind a guard, and those of identity where it is on.
 pub fn router_behind(app: App, guard: &Guard) -> Router {
-    routes(guard)
+    guarded(guard)
         .into_router(guard, problem::refuse)
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
-        .layer(middleware::from_fn(guard::check))
+        .layer(middleware::from_fn(self::guard::check))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .with_state(app)
 }
 
 /// All routes and what each needs.
-pub fn routes(guard: &Guard) -> Guarded<App> {
+pub fn routes(guard: &Guard) -> Vec<Route> {
+    guarded(guard).routes()
+}
+
+fn guarded(guard: &Guard) -> Guarded<App> {
     let mlflow = Guarded::new()
         .merge(experiments::routes())
         .merge(runs::routes())

@@ -1,7 +1,7 @@
 //! `model-versions/…`
 
-use axum::extract::State;
 use axum::Json as Out;
+use axum::extract::State;
 use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

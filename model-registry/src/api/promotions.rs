@@ -1,7 +1,7 @@
 //! `/api/v1/models/{name}/…`: promotions, rollbacks, approvals and their history. What MLflow's API does not have.
 
-use axum::extract::{Path, State};
 use axum::Json as Out;
+use axum::extract::{Path, State};
 use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 

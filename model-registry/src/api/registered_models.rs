@@ -1,8 +1,8 @@
 //! `registered-models/…`
 
+use axum::Json as Out;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::Json as Out;
 use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

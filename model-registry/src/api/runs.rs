@@ -1,7 +1,7 @@
 //! `runs/…`.
 
+use axum::Json as Reply;
 use axum::extract::State;
-use axum::{Json as Reply, Router};
 use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;

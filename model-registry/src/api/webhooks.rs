@@ -1,7 +1,7 @@
 //! `webhooks`, and what they were told.
 
-use axum::extract::{Path, State};
 use axum::Json as Out;
+use axum::extract::{Path, State};
 use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -141,7 +141,7 @@ async fn test(State(app): State<App>, Path(id): Path<String>, Json(asked): Json<
         None => *webhook.events.first().ok_or_else(|| Error::invalid("Webhook events cannot be empty"))?,
     };
     let sealed = app.store.sealed_secret(&id).await?;
-    let secret = sealed.map(|sealed| app.webhooks.key().open(&id, &sealed)).transpose()?;
+    let secret = sealed.map(|sealed| app.webhooks.key().unseal(&id, &sealed)).transpose()?;
     let message = Message {
         url: &webhook.url,
         delivery_id: &uuid::Uuid::new_v4().to_string(),

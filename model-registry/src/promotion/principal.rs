@@ -49,9 +49,7 @@ impl<S: Sync> FromRequestParts<S> for Principal {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(match parts.extensions.get::<identity::Principal>() {
-            Some(known) if known.how != How::Local => {
-                Self { name: known.name.to_string(), roles: known.roles.names() }
-            }
+            Some(known) if known.how != How::Local => Self { name: known.name.to_string(), roles: known.roles.names() },
             _ => Self::of(&parts.headers),
         })
     }

@@ -164,13 +164,7 @@ impl Identity {
 
 /// A user as who asks.
 pub(super) fn of_user(user: &User, how: How) -> Principal {
-    Principal {
-        id: user.id.as_str().into(),
-        name: user.name.as_str().into(),
-        roles: user.roles,
-        how,
-        session: None,
-    }
+    Principal { id: user.id.as_str().into(), name: user.name.as_str().into(), roles: user.roles, how, session: None }
 }
 
 /// A token as who asks: its user, or the service that it is of.
@@ -179,13 +173,7 @@ pub(super) fn of_token(token: &ApiToken, how: How) -> Principal {
         Some(owner) => (&owner.id, &owner.name),
         None => (&token.id, &token.name),
     };
-    Principal {
-        id: id.as_str().into(),
-        name: name.as_str().into(),
-        roles: token.effective_roles(),
-        how,
-        session: None,
-    }
+    Principal { id: id.as_str().into(), name: name.as_str().into(), roles: token.effective_roles(), how, session: None }
 }
 
 /// Name and password of basic authentication: <https://www.rfc-editor.org/rfc/rfc7617>.

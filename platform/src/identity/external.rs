@@ -262,7 +262,10 @@ mod tests {
         assert_eq!(roles("scope", &[], json!({ "scope": "openid viewer" })), "viewer");
         assert_eq!(roles("roles", &[], json!({ "roles": 7 })), "");
         let mapping = [("wildlife-admins", Role::Admin), ("*", Role::Viewer)];
-        assert_eq!(roles("realm.roles", &mapping, json!({ "realm": { "roles": ["wildlife-admins"] } })), "viewer,admin");
+        assert_eq!(
+            roles("realm.roles", &mapping, json!({ "realm": { "roles": ["wildlife-admins"] } })),
+            "viewer,admin"
+        );
         assert_eq!(roles("realm.roles", &mapping, json!({ "realm": { "roles": ["admin"] } })), "viewer");
         assert_eq!(roles("realm.roles", &mapping, json!({})), "viewer");
     }

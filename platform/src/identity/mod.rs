@@ -48,6 +48,9 @@ use store::Store;
 /// The environment variable with the key that seals private keys.
 pub const SECRET_KEY_VARIABLE: &str = "SAFARI_IDENTITY_SECRET_KEY";
 
+/// The environment variable with the token that our own clients send.
+pub const TOKEN_VARIABLE: &str = "SAFARI_TOKEN";
+
 /// The file of that key in a home, where the variable is not set.
 const SECRET_KEY_FILE: &str = "identity.key";
 
@@ -71,12 +74,7 @@ pub struct IdentityOptions {
 
 impl Default for IdentityOptions {
     fn default() -> Self {
-        Self {
-            issuer: "safari".to_owned(),
-            audience: "safari".to_owned(),
-            requests_per_second: 500,
-            external: None,
-        }
+        Self { issuer: "safari".to_owned(), audience: "safari".to_owned(), requests_per_second: 500, external: None }
     }
 }
 

@@ -40,7 +40,8 @@ impl Passwords {
         let _turn = self.turns.acquire().await;
         let password = password.to_owned();
         let compared = tokio::task::spawn_blocking(move || {
-            PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+            PasswordHash::new(&hash)
+                .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
         });
         Ok(compared.await.unwrap_or(false) && known)
     }

@@ -94,12 +94,7 @@ impl Identity {
     ///
     /// # Errors
     /// Why not.
-    pub async fn client_credentials(
-        &self,
-        id: &str,
-        secret: &str,
-        address: Option<IpAddr>,
-    ) -> Result<Tokens, Refusal> {
+    pub async fn client_credentials(&self, id: &str, secret: &str, address: Option<IpAddr>) -> Result<Tokens, Refusal> {
         let token = self.0.store.token(secret).await?;
         let token = token.filter(|token| token.id == id && token.is_valid(now_millis()));
         let token = token.ok_or_else(|| Refusal::bad("the client id or the client secret is wrong"))?;

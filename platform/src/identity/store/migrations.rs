@@ -33,7 +33,8 @@ pub(super) async fn run(database: &Database) -> Result<()> {
 
 /// Migrations that were not applied yet, such as `1 identity`.
 pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
-    let applied = database.applied_migrations(TABLE).await.map_err(Error::identity("looking for its tables' version"))?;
+    let applied =
+        database.applied_migrations(TABLE).await.map_err(Error::identity("looking for its tables' version"))?;
     let pending = MIGRATIONS.iter().filter(|(version, ..)| !applied.contains(version));
     Ok(pending.map(|(version, description, _)| format!("{version} {description}")).collect())
 }

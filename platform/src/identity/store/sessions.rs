@@ -133,10 +133,8 @@ impl Store {
             Some(jti) => self.is_revoked(jti).await?,
             None => false,
         };
-        let goes_on = !revoked
-            && row.revoked_at.is_none()
-            && row.disabled_at.is_none()
-            && now_millis() < row.expires_at;
+        let goes_on =
+            !revoked && row.revoked_at.is_none() && row.disabled_at.is_none() && now_millis() < row.expires_at;
         let roles = Roles::known(row.roles.split(','));
         Ok(Some(SessionState { user_id: row.user_id, user_name: row.user_name, roles, goes_on }))
     }

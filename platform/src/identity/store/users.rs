@@ -113,10 +113,8 @@ impl Store {
     /// The database's.
     pub async fn users(&self) -> Result<Vec<User>> {
         let sql = sqlx::AssertSqlSafe(format!("SELECT {COLUMNS} FROM user_account ORDER BY name"));
-        let rows: Vec<Row> = sqlx::query_as(sql)
-            .fetch_all(self.database.pool())
-            .await
-            .map_err(Error::identity("listing users"))?;
+        let rows: Vec<Row> =
+            sqlx::query_as(sql).fetch_all(self.database.pool()).await.map_err(Error::identity("listing users"))?;
         Ok(rows.into_iter().map(User::from).collect())
     }
 
