@@ -12,6 +12,7 @@ use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
 use crate::history::HistoryCommand;
+use crate::login::LoginArgs;
 use crate::logs::LogsArgs;
 use crate::migrate::MigrateArgs;
 use crate::model::ModelArgs;
@@ -20,6 +21,8 @@ use crate::runs::TriggerArgs;
 use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::stream::StreamCommand;
 use crate::task::TaskCommand;
+use crate::token::TokenCommand;
+use crate::user::{RolesArgs, UserCommand};
 use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs, train::TrainArgs};
 
 const EXAMPLES: &str = "Examples:
@@ -101,6 +104,20 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// Registered models: register, show, compare, promote, copy, package them
     Model(ModelArgs),
+    /// People who may ask servers: add, list, disable them, change passwords and roles
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Tokens of people and services: make, list, revoke them
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Show what each role may do
+    Roles(RolesArgs),
+    /// Log in to a server: keeps a token for it in the home
+    Login(LoginArgs),
     /// Bring the tables of the databases up to date
     Migrate(MigrateArgs),
     /// Only decide when runs are made and begin; workers do the tasks

@@ -6,11 +6,13 @@ mod backend;
 mod backfill;
 mod cache;
 mod config;
+mod credentials;
 mod dag;
 mod detect;
 mod error;
 mod export;
 mod history;
+mod login;
 mod logs;
 mod migrate;
 mod model;
@@ -25,7 +27,9 @@ mod sql;
 mod stream;
 mod summary;
 mod task;
+mod token;
 mod train;
+mod user;
 mod versions;
 mod watch;
 
@@ -82,6 +86,10 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Api(api) => server::api(api, configuration).await,
             Command::Registry(registry) => registry_server::run(registry, &configuration).await,
             Command::Model(model) => model::run(model, configuration).await,
+            Command::User { command } => user::run(command, &configuration).await,
+            Command::Token { command } => token::run(command, &configuration).await,
+            Command::Roles(options) => user::roles(options),
+            Command::Login(options) => login::run(options, &configuration).await,
             Command::Migrate(migrate) => migrate::run(migrate, &configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,

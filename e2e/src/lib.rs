@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod seaweedfs;
 pub mod shaky_http;
+pub mod walk;
 
 pub use error::{Error, Result};
 pub use ports::free_port;

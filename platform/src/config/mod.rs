@@ -17,6 +17,7 @@ use keys::KEYS;
 pub use keys::Key;
 
 use crate::database::Address;
+use crate::identity::{ExternalOptions, IdentityOptions, Role};
 use crate::{Error, Result};
 
 /// The file that is read when no other is named, if it is there.
@@ -45,6 +46,10 @@ pub struct Config {
     pub server: ServerConfig,
     /// `registry.*`
     pub registry: RegistryConfig,
+    /// `identity.*`
+    pub identity: IdentityConfig,
+    /// `tls.*`
+    pub tls: TlsConfig,
     /// `log.*`
     pub log: LogConfig,
     /// `logs.*`
@@ -184,6 +189,49 @@ impl fmt::Debug for RegistryConfig {
     }
 }
 
+/// People and tokens.
+#[derive(Clone, Default, PartialEq)]
+pub struct IdentityConfig {
+    /// Whether servers ask who asks.
+    pub enabled: bool,
+    /// `sqlite:PATH` or `postgres://…`; empty means that of the state. See [`Config::identity_address`].
+    pub database: String,
+    /// `iss` of our access tokens.
+    pub issuer: String,
+    /// `aud` of our access tokens.
+    pub audience: String,
+    /// Requests a second of one identity; 0 means no limit.
+    pub requests_per_second: u32,
+    /// `https://…`; empty means none.
+    pub oidc_issuer: String,
+    /// What `aud` of its tokens must name.
+    pub oidc_audience: String,
+    /// Where its tokens name roles.
+    pub oidc_roles_claim: String,
+    /// Its words for our roles; empty means that they are ours.
+    pub oidc_roles: Vec<(String, Role)>,
+}
+
+/// Without the password that the URL may hold.
+impl fmt::Debug for IdentityConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdentityConfig")
+            .field("enabled", &self.enabled)
+            .field("database", &keys::masked(&self.database))
+            .field("oidc_issuer", &self.oidc_issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Certificates of servers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TlsConfig {
+    /// The file of the certificate chain; none for no TLS.
+    pub cert: Option<PathBuf>,
+    /// The file of its private key.
+    pub key: Option<PathBuf>,
+}
+
 /// What is logged.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct LogConfig {
@@ -314,6 +362,31 @@ impl Config {
         }
     }
 
+    /// The database of people and tokens: `identity.database`, or that of the state.
+    pub fn identity_address(&self) -> Address {
+        match keys::state_address(&self.identity.database) {
+            Some(address) if !self.identity.database.is_empty() => address,
+            _ => self.state_address(),
+        }
+    }
+
+    /// What identity is to do.
+    pub fn identity_options(&self) -> IdentityOptions {
+        let identity = &self.identity;
+        let external = (!identity.oidc_issuer.is_empty()).then(|| ExternalOptions {
+            issuer: identity.oidc_issuer.clone(),
+            audience: identity.oidc_audience.clone(),
+            roles_claim: identity.oidc_roles_claim.clone(),
+            mapping: identity.oidc_roles.clone(),
+        });
+        IdentityOptions {
+            issuer: identity.issuer.clone(),
+            audience: identity.audience.clone(),
+            requests_per_second: identity.requests_per_second,
+            external,
+        }
+    }
+
     /// The place of the registry's files, a folder or `s3://…`: `registry.artifacts`, or `<home>/artifacts`.
     pub fn artifacts_url(&self) -> String {
         if self.registry.artifacts.is_empty() {
@@ -384,6 +457,8 @@ impl Config {
             state: StateConfig::default(),
             server: ServerConfig::default(),
             registry: RegistryConfig::default(),
+            identity: IdentityConfig::default(),
+            tls: TlsConfig::default(),
             log: LogConfig::default(),
             logs: LogsConfig::default(),
             history: HistoryConfig::default(),

@@ -1,0 +1,1 @@
+//! Live detection over HTTP and gRPC.
