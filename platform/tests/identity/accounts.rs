@@ -144,7 +144,7 @@ async fn at_once(engine: Engine) {
     let more = json!({ "name": "script", "days": 1, "roles": ["operator"] });
     assert_eq!(served.post("/auth/tokens", Some(&access), more).await.status, 400, "nobody gives what they have not");
     assert_eq!(served.get("/auth/users", &token).await.status, 200);
-    served.identity.set_roles("ada", Role::Viewer.into(), by()).await.unwrap();
+    served.identity.set_roles("ada", Role::Engineer.into(), by()).await.unwrap();
     for credential in [&access, &token] {
         assert_eq!(served.get("/auth/users", credential).await.status, 403, "neither gives a role that is no more");
     }
