@@ -1,1 +1,6 @@
-//! Live detection over HTTP and gRPC.
+//! Live detection over HTTP and gRPC: micro-batching, hot swap of models, collections.
+
+pub mod batch;
+mod error;
+
+pub use error::{Error, Result, retry_seconds};
