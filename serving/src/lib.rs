@@ -2,5 +2,6 @@
 
 pub mod batch;
 mod error;
+pub mod v2;
 
 pub use error::{Error, Result, retry_seconds};
