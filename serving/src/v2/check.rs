@@ -1,6 +1,6 @@
 //! Whether a request's tensors are those of a model's metadata.
 
-use super::backend::{InferRequest, ModelMetadata, TensorMetadata};
+use super::backend::{InferRequest, TensorMetadata};
 use super::tensor::{NamedTensor, Tensor};
 use crate::{Error, Result};
 
@@ -42,10 +42,10 @@ pub fn chosen(request: &InferRequest, outputs: Vec<NamedTensor>) -> Result<Vec<N
 ///
 /// # Errors
 /// [`Error::Invalid`] with the first one that the model has not, or that is there twice.
-pub fn output_names(request: &InferRequest, metadata: &ModelMetadata) -> Result<()> {
+pub fn output_names(request: &InferRequest, outputs: &[TensorMetadata]) -> Result<()> {
     for (at, name) in request.outputs.iter().enumerate() {
-        if !metadata.outputs.iter().any(|output| output.name == *name) {
-            let known = names(metadata.outputs.iter().map(|output| &output.name));
+        if !outputs.iter().any(|output| output.name == *name) {
+            let known = names(outputs.iter().map(|output| &output.name));
             let model = &request.model;
             return Err(Error::Invalid(format!("model `{model}` has no output `{name}`; it has {known}")));
         }

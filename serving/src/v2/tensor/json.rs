@@ -45,8 +45,8 @@ pub fn read(datatype: Datatype, shape: Shape, text: Text, data: &RawValue) -> Re
 /// Appends the elements as one flat array.
 ///
 /// # Errors
-/// An element of [`Datatype::Bytes`] is no text.
-pub fn write(tensor: &Tensor, out: &mut String) -> Result<(), String> {
+/// An element of [`Datatype::Bytes`] is no text and shall be [`Text::Plain`].
+pub fn write(tensor: &Tensor, text: Text, out: &mut String) -> Result<(), String> {
     out.push('[');
     match tensor.datatype() {
         Datatype::Bool => put_all(tensor, out, |[byte]: [u8; 1]| byte != 0),
@@ -62,7 +62,7 @@ pub fn write(tensor: &Tensor, out: &mut String) -> Result<(), String> {
         Datatype::Bf16 => put_all(tensor, out, |bytes| Float(bf16::from_le_bytes(bytes).to_f32())),
         Datatype::Fp32 => put_all(tensor, out, |bytes| Float(f32::from_le_bytes(bytes))),
         Datatype::Fp64 => put_all(tensor, out, |bytes| Double(f64::from_le_bytes(bytes))),
-        Datatype::Bytes => put_texts(tensor, out)?,
+        Datatype::Bytes => put_texts(tensor, text, out)?,
     }
     out.push(']');
     Ok(())
@@ -295,10 +295,14 @@ fn put_all<const SIZE: usize, T: std::fmt::Display>(tensor: &Tensor, out: &mut S
     }
 }
 
-fn put_texts(tensor: &Tensor, out: &mut String) -> Result<(), String> {
+fn put_texts(tensor: &Tensor, text: Text, out: &mut String) -> Result<(), String> {
     for (at, element) in tensor.byte_elements().iter().enumerate() {
         if at > 0 {
             out.push(',');
+        }
+        if text == Text::Base64 {
+            let _ = write!(out, "\"{}\"", STANDARD.encode(element));
+            continue;
         }
         let text = std::str::from_utf8(element)
             .map_err(|_| format!("element {at} is no text in UTF-8; ask for it with `binary_data`"))?;
@@ -325,7 +329,7 @@ mod tests {
 
     fn written(tensor: &Tensor) -> String {
         let mut text = String::new();
-        write(tensor, &mut text).unwrap();
+        write(tensor, Text::Plain, &mut text).unwrap();
         text
     }
 
@@ -454,7 +458,10 @@ mod tests {
         let tensor = read(Datatype::Bytes, Shape::new(vec![1]).unwrap(), Text::Base64, raw).unwrap();
         assert_eq!(tensor.byte_elements()[0][..], [0xff, 0xd8, 0xff]);
         let mut text = String::new();
-        assert!(write(&tensor, &mut text).unwrap_err().contains("binary_data"));
+        assert!(write(&tensor, Text::Plain, &mut text).unwrap_err().contains("binary_data"));
+        text.clear();
+        write(&tensor, Text::Base64, &mut text).unwrap();
+        assert_eq!(text, r#"["/9j/"]"#);
     }
 
     #[test]
