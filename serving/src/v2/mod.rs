@@ -16,6 +16,7 @@ pub mod signature;
 mod terms;
 pub mod tensor;
 pub mod torchscript;
+pub mod wildlife;
 
 pub use backend::{
     Backend, IndexEntry, InferRequest, InferResponse, Model, ModelMetadata, ModelState, Parameter, Parameters, Source,
@@ -26,4 +27,8 @@ pub use limits::Limits;
 pub use models::Models;
 pub use rest::rest_router;
 pub use tensor::{Datatype, NamedTensor, Shape, Tensor};
-pub use torchscript::{TorchScript, TorchScriptOptions};
+pub use torchscript::{TorchScript, TorchScriptOptions, TorchScriptSource};
+pub use wildlife::Wildlife;
+
+/// Of what has reasons, problems or statuses instead of the crate's errors, too.
+type Result<T, E = crate::Error> = std::result::Result<T, E>;

@@ -11,7 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::backend::{Backend, IndexEntry, ModelState};
 use super::rest::{Face, Problem, body};
-use crate::{Error, Result};
+use crate::Error;
+use crate::v2::Result;
 
 /// Bytes of a request; none needs many.
 const MAX_BODY: usize = 64 * 1024;

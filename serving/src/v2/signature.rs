@@ -16,7 +16,8 @@ use serde_json::Value;
 
 use super::backend::TensorMetadata;
 use super::tensor::{Datatype, MAX_RANK};
-use crate::{Error, Result};
+use crate::Error;
+use crate::v2::Result;
 
 /// The file beside a TorchScript file that says what goes in and comes out.
 pub const SIGNATURE_FILE: &str = "signature.yaml";
@@ -163,7 +164,7 @@ struct MlflowSpec {
 }
 
 /// Tensors of one side of an MLflow signature; those without a name are called as MLServer does.
-fn tensors(what: &str, text: &str) -> std::result::Result<Vec<TensorMetadata>, String> {
+fn tensors(what: &str, text: &str) -> Result<Vec<TensorMetadata>, String> {
     let all: Vec<MlflowTensor> = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let prefix = what.trim_end_matches('s');
     let tensor = |(at, tensor): (usize, MlflowTensor)| {

@@ -15,7 +15,8 @@ use crate::v2::backend::{InferRequest, Parameter, Parameters};
 use crate::v2::limits::Limits;
 use crate::v2::tensor::json::{self, Text};
 use crate::v2::tensor::{Datatype, NamedTensor, Shape, Tensor, shortened};
-use crate::{Error, Result};
+use crate::Error;
+use crate::v2::Result;
 
 /// A request that was read, before it is known who answers it.
 #[derive(Debug, Clone, PartialEq)]

@@ -19,7 +19,8 @@ use super::backend::{Backend, EXTENSIONS, SERVER_NAME};
 use super::limits::Limits;
 use super::repository;
 use super::terms::{request_timeout, terms};
-use crate::{Error, Result, retry_seconds};
+use crate::v2::Result;
+use crate::{Error, retry_seconds};
 
 /// The header that says how long the JSON before binary tensors is, in requests and answers.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";

@@ -10,7 +10,8 @@ use crate::batch::Work;
 use crate::v2::backend::TensorMetadata;
 use crate::v2::signature::Signature;
 use crate::v2::tensor::{Shape, Tensor, torch};
-use crate::{Error, Result};
+use crate::Error;
+use crate::v2::Result;
 
 /// Reads a TorchScript file and tries it once.
 pub fn read(signature: &Signature, device: Device) -> Result<CModule> {
@@ -145,7 +146,7 @@ fn forward(
     signature: &Signature,
     requests: &[&[Tensor]],
     device: Device,
-) -> std::result::Result<Vec<Vec<Tensor>>, Failure> {
+) -> Result<Vec<Vec<Tensor>>, Failure> {
     let mut arguments = Vec::with_capacity(signature.inputs.len());
     for at in 0..signature.inputs.len() {
         let tensors: Vec<&Tensor> = requests.iter().map(|inputs| &inputs[at]).collect();
@@ -172,7 +173,7 @@ fn forward(
 }
 
 /// The tensors that a network gives: one, a tuple or a list of them.
-fn flattened(output: IValue) -> std::result::Result<Vec<tch::Tensor>, Failure> {
+fn flattened(output: IValue) -> Result<Vec<tch::Tensor>, Failure> {
     match output {
         IValue::Tensor(tensor) => Ok(vec![tensor]),
         IValue::TensorList(tensors) => Ok(tensors),
@@ -187,7 +188,7 @@ fn flattened(output: IValue) -> std::result::Result<Vec<tch::Tensor>, Failure> {
     }
 }
 
-fn check_outputs(expected: &[TensorMetadata], outputs: &[Tensor]) -> std::result::Result<(), Failure> {
+fn check_outputs(expected: &[TensorMetadata], outputs: &[Tensor]) -> Result<(), Failure> {
     if outputs.len() < expected.len() {
         let (given, said) = (outputs.len(), expected.len());
         return Err(Failure::Signature(format!("the model gives {given} tensors, and its signature says {said}")));
@@ -211,7 +212,7 @@ fn check_outputs(expected: &[TensorMetadata], outputs: &[Tensor]) -> std::result
 }
 
 /// The rows of each request, which share the bytes of all.
-fn split(tensor: &Tensor, counts: &[i64]) -> std::result::Result<Vec<Tensor>, String> {
+fn split(tensor: &Tensor, counts: &[i64]) -> Result<Vec<Tensor>, String> {
     let all: i64 = counts.iter().sum();
     if tensor.shape().rows() != Some(all) {
         return Err(format!("{all} rows went in, and an output has the shape {}", tensor.shape()));
