@@ -13,8 +13,8 @@ pub mod proto;
 pub mod repository;
 pub mod rest;
 pub mod signature;
-mod terms;
 pub mod tensor;
+mod terms;
 pub mod torchscript;
 pub mod wildlife;
 

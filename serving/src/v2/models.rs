@@ -8,9 +8,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use tracing::{error, info};
 
-use super::backend::{
-    Backend, IndexEntry, InferRequest, InferResponse, Model, ModelMetadata, ModelState, Source,
-};
+use super::backend::{Backend, IndexEntry, InferRequest, InferResponse, Model, ModelMetadata, ModelState, Source};
 use super::tensor::shortened;
 use super::torchscript::{TorchScriptOptions, TorchScriptSource};
 use crate::batch::Terms;
@@ -59,7 +57,10 @@ impl Models {
     /// [`Error::Setup`]: the name is taken, or cannot be part of a URL.
     pub fn add(&self, name: &str, source: Arc<dyn Source>) -> Result<()> {
         if !is_name(name) {
-            return Err(Error::Setup(format!("`{}` cannot be the name of a model: letters, digits, . _ -", shortened(name))));
+            return Err(Error::Setup(format!(
+                "`{}` cannot be the name of a model: letters, digits, . _ -",
+                shortened(name)
+            )));
         }
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         if slots.contains_key(name) {
@@ -119,13 +120,7 @@ impl Models {
     fn names_in_folder(&self) -> Vec<String> {
         let entries = self.folder.as_ref().and_then(|(folder, _)| std::fs::read_dir(folder).ok());
         let name = |entry: std::fs::DirEntry| entry.file_name().into_string().ok().filter(|name| is_name(name));
-        entries
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter(|entry| entry.path().is_dir())
-            .filter_map(name)
-            .collect()
+        entries.into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()).filter_map(name).collect()
     }
 }
 
@@ -277,7 +272,13 @@ mod tests {
     impl Model for Fixed {
         fn metadata(&self) -> ModelMetadata {
             let versions = vec![self.0.clone()];
-            ModelMetadata { name: String::new(), versions, platform: "test".to_owned(), inputs: vec![], outputs: vec![] }
+            ModelMetadata {
+                name: String::new(),
+                versions,
+                platform: "test".to_owned(),
+                inputs: vec![],
+                outputs: vec![],
+            }
         }
 
         async fn infer(&self, request: InferRequest, _: Terms) -> Result<InferResponse> {

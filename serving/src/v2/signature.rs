@@ -99,9 +99,7 @@ fn of_yaml(file: PathBuf) -> Result<Signature> {
     let text = std::fs::read_to_string(&path).map_err(|error| unusable(&path, error.to_string()))?;
     let yaml: Yaml = serde_saphyr::from_str(&text).map_err(|error| unusable(&path, error.to_string()))?;
     let tensors = |all: Vec<YamlTensor>| {
-        all.into_iter()
-            .map(|YamlTensor { name, datatype, shape }| TensorMetadata { name, datatype, shape })
-            .collect()
+        all.into_iter().map(|YamlTensor { name, datatype, shape }| TensorMetadata { name, datatype, shape }).collect()
     };
     Ok(Signature { file, inputs: tensors(yaml.inputs), outputs: tensors(yaml.outputs) })
 }
@@ -239,7 +237,7 @@ mod tests {
             (r#"[{"type":"tensor","name":"x","tensor-spec":{"dtype":"uint16","shape":[-1]}}]"#, "take no UINT16"),
             (r#"[{"type":"tensor","name":"x","tensor-spec":{"dtype":"int8","shape":[-2]}}]"#, "the shape [-2]"),
             ("[]", "has no inputs"),
-            ("{", "EOF"),
+            ("{", "expected a sequence"),
         ] {
             describe(inputs);
             let error = Signature::read(folder.path()).unwrap_err().to_string();
@@ -254,7 +252,9 @@ mod tests {
         fs::write(&file, "").unwrap();
         assert!(Signature::read(&file).unwrap_err().to_string().contains("no signature.yaml beside it"));
         let yaml = |name: &str| {
-            format!("inputs: [{{name: {name}, datatype: FP16, shape: [-1, 2]}}]\noutputs: [{{name: y, datatype: BOOL, shape: []}}]\n")
+            format!(
+                "inputs: [{{name: {name}, datatype: FP16, shape: [-1, 2]}}]\noutputs: [{{name: y, datatype: BOOL, shape: []}}]\n"
+            )
         };
         fs::write(folder.path().join(SIGNATURE_FILE), yaml("a")).unwrap();
         assert_eq!(Signature::read(&file).unwrap().inputs, [tensor("a", Datatype::Fp16, &[-1, 2])]);

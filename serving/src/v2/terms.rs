@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn priorities_are_tritons() {
-        for (level, expected) in [(0, Priority::Normal), (1, Priority::High), (2, Priority::Normal), (7, Priority::Low)] {
+        for (level, expected) in [(0, Priority::Normal), (1, Priority::High), (2, Priority::Normal), (7, Priority::Low)]
+        {
             let mut parameters = Parameters::from([("priority".to_owned(), Parameter::Uint64(level))]);
             assert_eq!(terms(&mut parameters, None, Duration::from_secs(1)).unwrap().priority, expected);
         }

@@ -48,7 +48,7 @@ for name, message in mine.items():
             pair = getattr(field, part), getattr(other, part)
             assert pair[0] == pair[1], (name, field.name, part, pair)
         compared += 1
-core = [name for name in others if name.split(".")[0].startswith(("Server", "ModelReady", "ModelMetadata", "ModelInfer", "Infer"))]
+core = [name for name in others if name.split(".")[0].startswith(("Server", "ModelReady", "ModelMetadata", "ModelInfer", "InferParameter", "InferTensor"))]
 # What is no part of the protocol: KServe's properties of a model, Triton's streams.
 beyond = ("ModelMetadataResponse.PropertiesEntry", "ModelStreamInferResponse")
 missing = [name for name in core if name not in mine and name not in beyond]

@@ -15,7 +15,9 @@ fn no_bytes_make_the_readers_panic() {
     let mut files = 0;
     for entry in fs::read_dir(workspace().join("fuzz/findings/tensor_request")).unwrap() {
         let path = entry.unwrap().path();
-        let Some(([low, high], rest)) = fs::read(&path).unwrap().split_first_chunk::<2>().map(|(a, b)| (*a, b.to_vec())) else {
+        let Some(([low, high], rest)) =
+            fs::read(&path).unwrap().split_first_chunk::<2>().map(|(a, b)| (*a, b.to_vec()))
+        else {
             continue;
         };
         files += 1;

@@ -56,7 +56,8 @@ async fn messages_that_lie_are_refused() {
     let status = client.model_infer(large).await.unwrap_err();
     assert!(matches!(status.code(), Code::ResourceExhausted | Code::OutOfRange), "{status}");
 
-    let answer = client.model_infer(request("lookup", "index", &[1], vec![1, 0, 0, 0, 0, 0, 0, 0])).await.unwrap().into_inner();
+    let answer =
+        client.model_infer(request("lookup", "index", &[1], vec![1, 0, 0, 0, 0, 0, 0, 0])).await.unwrap().into_inner();
     assert_eq!(answer.id, "g");
     let row: Vec<u8> = [3.0_f32, 4.0, 5.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     assert_eq!(answer.raw_output_contents, [Bytes::from(row)]);

@@ -18,7 +18,7 @@ async fn post(server: &Server, model: &str, length: Option<&str>, body: impl Int
 /// The status and the reason of a refusal.
 async fn refusal(response: Response) -> (StatusCode, String) {
     let status = response.status();
-    let body: Value = response.json().await.unwrap();
+    let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     let reason = body["error"].as_str().unwrap_or_else(|| panic!("{body}")).to_owned();
     assert!(status.is_client_error(), "{status} {reason}");
     (status, reason)
@@ -29,7 +29,7 @@ async fn assert_answers(server: &Server) {
     let input = json!({"name": "index", "shape": [1], "datatype": "INT64", "data": [2]});
     let response = post(server, "lookup", None, json!({"inputs": [input]}).to_string()).await;
     assert_eq!(response.status(), StatusCode::OK);
-    let body: Value = response.json().await.unwrap();
+    let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
     assert_eq!(body["outputs"][0]["data"], json!([6.0, 7.0, 8.0]), "{body}");
 }
 
@@ -39,7 +39,11 @@ async fn bodies_that_lie_are_refused() {
     let row = |shape: Value, data: Value| {
         json!({"inputs": [{"name": "index", "shape": shape, "datatype": "INT64", "data": data}]}).to_string()
     };
-    let deep = format!(r#"{{"inputs": [{{"name": "index", "shape": [1], "datatype": "INT64", "data": {}1{}}}]}}"#, "[".repeat(500_000), "]".repeat(500_000));
+    let deep = format!(
+        r#"{{"inputs": [{{"name": "index", "shape": [1], "datatype": "INT64", "data": {}1{}}}]}}"#,
+        "[".repeat(500_000),
+        "]".repeat(500_000)
+    );
     let nan = r#"{"inputs": [{"name": "index", "shape": [1], "datatype": "INT64", "data": [NaN]}]}"#.to_owned();
     let bodies = [
         String::new(),
@@ -60,7 +64,8 @@ async fn bodies_that_lie_are_refused() {
         row(json!([1e300]), json!([1])),
         row(json!(vec![1; 100]), json!([1])),
         row(json!("1"), json!([1])),
-        json!({"inputs": vec![json!({"name": "index", "shape": [1], "datatype": "INT64", "data": [1]}); 500]}).to_string(),
+        json!({"inputs": vec![json!({"name": "index", "shape": [1], "datatype": "INT64", "data": [1]}); 500]})
+            .to_string(),
         json!({"inputs": []}).to_string(),
         json!({"inputs": [], "parameters": {"timeout": -1}}).to_string(),
         json!({"inputs": [], "parameters": {"priority": "first"}}).to_string(),
@@ -106,7 +111,8 @@ async fn binary_parts_that_lie_are_refused() {
     assert_eq!(answered.status(), StatusCode::OK);
     for data in [&b"\xff\xff\xff\x7f"[..], b"\x05\0\0\0hi", b"\x01\0", b"\x01\0\0\0a\x01\0\0\0b"] {
         let parameters = json!({ "binary_data_size": data.len() });
-        let json = json!({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "parameters": parameters}]}).to_string();
+        let json = json!({"inputs": [{"name": "text", "shape": [1], "datatype": "BYTES", "parameters": parameters}]})
+            .to_string();
         let body = [json.as_bytes(), data].concat();
         let (status, _) = refusal(post(&server, "texts", Some(&json.len().to_string()), body).await).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{data:?}");
@@ -149,7 +155,7 @@ async fn the_protocols_own_answers() {
     let server = Server::start().await;
     let get = async |path: &str| {
         let response = reqwest::get(server.url(path)).await.unwrap();
-        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+        (response.status().as_u16(), serde_json::from_slice::<Value>(&response.bytes().await.unwrap()).unwrap())
     };
     assert_eq!(get("/v2/health/live").await, (200, json!({"live": true})));
     assert_eq!(get("/v2/health/ready").await, (200, json!({"live": true, "ready": true})));
@@ -198,7 +204,7 @@ async fn requests_that_share_a_forward_stay_apart() {
                     assert!(status == StatusCode::BAD_REQUEST && reason.contains("the model refuses"), "{reason}");
                     return;
                 }
-                let body: Value = response.json().await.unwrap();
+                let body: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
                 let first = (index * 3) as f64;
                 let expected: Vec<f64> = rows.iter().flat_map(|_| [first, first + 1.0, first + 2.0]).collect();
                 assert_eq!(body["outputs"][0]["data"], json!(expected), "{body}");

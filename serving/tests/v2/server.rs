@@ -21,7 +21,6 @@ pub const MAX_BODY: usize = 4 * 1024 * 1024;
 /// It ends when this value is dropped.
 pub struct Server {
     pub address: SocketAddr,
-    pub models: Arc<Models>,
     serving: JoinHandle<()>,
     _folder: TempDir,
 }
@@ -51,7 +50,7 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, models, serving, _folder: folder }
+        Self { address, serving, _folder: folder }
     }
 
     pub fn url(&self, path: &str) -> String {

@@ -43,7 +43,7 @@ async fn ask(server: &Server, images: &[&str]) -> (u16, Value) {
     let input = json!({"name": "image", "shape": [images.len()], "datatype": "BYTES", "data": images});
     let request = reqwest::Client::new().post(server.url("/v2/models/wildlife/infer"));
     let response = request.body(json!({"id": "w", "inputs": [input]}).to_string()).send().await.unwrap();
-    (response.status().as_u16(), response.json().await.unwrap())
+    (response.status().as_u16(), serde_json::from_slice(&response.bytes().await.unwrap()).unwrap())
 }
 
 #[tokio::test(flavor = "multi_thread")]

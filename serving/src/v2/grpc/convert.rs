@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use crate::Error;
+use crate::v2::Result;
 use crate::v2::backend::{InferRequest, InferResponse, Parameter, Parameters};
 use crate::v2::limits::Limits;
 use crate::v2::proto::infer_parameter::ParameterChoice;
@@ -11,8 +13,6 @@ use crate::v2::proto::model_infer_request::{InferInputTensor, InferRequestedOutp
 use crate::v2::proto::model_infer_response::InferOutputTensor;
 use crate::v2::proto::{InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse};
 use crate::v2::tensor::{Datatype, NamedTensor, Shape, Tensor, put_element, shortened};
-use crate::Error;
-use crate::v2::Result;
 
 /// How an answer's elements are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,10 +28,8 @@ pub enum Contents {
 /// # Errors
 /// [`Error::Invalid`] with what is wrong and where.
 pub fn read(message: ModelInferRequest, limits: &Limits) -> Result<(InferRequest, Contents)> {
-    let too_many = |what: &str| Error::TooLarge {
-        what: format!("the number of {what}"),
-        limit: limits.max_tensors.to_string(),
-    };
+    let too_many =
+        |what: &str| Error::TooLarge { what: format!("the number of {what}"), limit: limits.max_tensors.to_string() };
     if message.inputs.len() > limits.max_tensors {
         return Err(too_many("inputs"));
     }
@@ -253,7 +251,12 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn message(datatype: &str, shape: &[i64], contents: InferTensorContents, raw: &[&'static [u8]]) -> ModelInferRequest {
+    fn message(
+        datatype: &str,
+        shape: &[i64],
+        contents: InferTensorContents,
+        raw: &[&'static [u8]],
+    ) -> ModelInferRequest {
         let input = InferInputTensor {
             name: "x".to_owned(),
             datatype: datatype.to_owned(),
@@ -273,9 +276,17 @@ mod tests {
             ("INT8", InferTensorContents { int_contents: vec![-1, 7], ..none() }, &[255, 7]),
             ("INT16", InferTensorContents { int_contents: vec![-1, 7], ..none() }, &[255, 255, 7, 0]),
             ("UINT16", InferTensorContents { uint_contents: vec![65535, 7], ..none() }, &[255, 255, 7, 0]),
-            ("INT64", InferTensorContents { int64_contents: vec![1, 2], ..none() }, &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]),
+            (
+                "INT64",
+                InferTensorContents { int64_contents: vec![1, 2], ..none() },
+                &[1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0],
+            ),
             ("FP32", InferTensorContents { fp32_contents: vec![0.0, 1.0], ..none() }, &[0, 0, 0, 0, 0, 0, 0x80, 0x3f]),
-            ("BYTES", InferTensorContents { bytes_contents: vec!["hi".into(), "".into()], ..none() }, b"\x02\0\0\0hi\0\0\0\0"),
+            (
+                "BYTES",
+                InferTensorContents { bytes_contents: vec!["hi".into(), "".into()], ..none() },
+                b"\x02\0\0\0hi\0\0\0\0",
+            ),
         ];
         for (datatype, contents, raw) in cases {
             let (request, kept) = read(message(datatype, &[2], contents.clone(), &[]), &Limits::default()).unwrap();
@@ -299,7 +310,10 @@ mod tests {
             (message("FP32", &[2], none(), &[&[0; 8], &[0; 8]]), "2 raw_input_contents for 1 inputs"),
             (message("FP32", &[-1], none(), &[&[0; 8]]), "negative dimension"),
             (message("FP32", &[i64::MAX, i64::MAX], none(), &[&[0; 8]]), "more elements than can be counted"),
-            (message("UINT8", &[1], InferTensorContents { uint_contents: vec![256], ..none() }, &[]), "out of the range"),
+            (
+                message("UINT8", &[1], InferTensorContents { uint_contents: vec![256], ..none() }, &[]),
+                "out of the range",
+            ),
             (message("BYTES", &[1], none(), &[b"\xff\0\0\0hi"]), "said to have 255 bytes"),
             (message("nothing", &[1], none(), &[]), "`nothing` is no datatype"),
         ] {
@@ -315,7 +329,11 @@ mod tests {
         let named = |tensor: &Tensor| NamedTensor { name: "y".to_owned(), tensor: tensor.clone() };
         let answer = |outputs| {
             let (model, version) = ("m".to_owned(), "1".to_owned());
-            write(InferResponse { model, version, parameters: Parameters::new(), outputs }, String::new(), Contents::Typed)
+            write(
+                InferResponse { model, version, parameters: Parameters::new(), outputs },
+                String::new(),
+                Contents::Typed,
+            )
         };
         let typed = answer(vec![named(&float)]);
         assert!(typed.raw_output_contents.is_empty() && typed.outputs[0].contents.is_some());

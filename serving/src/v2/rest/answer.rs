@@ -29,7 +29,8 @@ pub fn write(response: &InferResponse, form: &AnswerForm) -> Result<Response> {
         let _ = write!(json, "\"id\":{},", Value::from(id.as_str()));
     }
     if !response.parameters.is_empty() {
-        let parameters = serde_json::to_string(&response.parameters).map_err(|error| Error::Model(error.to_string()))?;
+        let parameters =
+            serde_json::to_string(&response.parameters).map_err(|error| Error::Model(error.to_string()))?;
         let _ = write!(json, "\"parameters\":{parameters},");
     }
     json.push_str("\"outputs\":[");
@@ -50,7 +51,8 @@ fn put_output<'a>(
     binary: &mut Vec<&'a Bytes>,
 ) -> Result<()> {
     let NamedTensor { name, tensor } = output;
-    let _ = write!(json, "{{\"name\":{},\"datatype\":\"{}\",\"shape\":[", Value::from(name.as_str()), tensor.datatype());
+    let _ =
+        write!(json, "{{\"name\":{},\"datatype\":\"{}\",\"shape\":[", Value::from(name.as_str()), tensor.datatype());
     for (at, dimension) in tensor.shape().dimensions().iter().enumerate() {
         let _ = write!(json, "{}{dimension}", if at > 0 { "," } else { "" });
     }

@@ -11,12 +11,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::Error;
+use crate::v2::Result;
 use crate::v2::backend::{InferRequest, Parameter, Parameters};
 use crate::v2::limits::Limits;
 use crate::v2::tensor::json::{self, Text};
 use crate::v2::tensor::{Datatype, NamedTensor, Shape, Tensor, shortened};
-use crate::Error;
-use crate::v2::Result;
 
 /// A request that was read, before it is known who answers it.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,12 +96,10 @@ pub fn read(bytes: &Bytes, json_length: Option<usize>, limits: &Limits) -> Resul
         let all = bytes.len();
         return Err(Error::Invalid(format!("the JSON is said to have {length} bytes, and the body has {all}")));
     };
-    let body: InferBody<'_> = serde_json::from_slice(text)
-        .map_err(|error| Error::Invalid(format!("the request cannot be read: {error}")))?;
-    let too_many = |what: &str| Error::TooLarge {
-        what: format!("the number of {what}"),
-        limit: limits.max_tensors.to_string(),
-    };
+    let body: InferBody<'_> =
+        serde_json::from_slice(text).map_err(|error| Error::Invalid(format!("the request cannot be read: {error}")))?;
+    let too_many =
+        |what: &str| Error::TooLarge { what: format!("the number of {what}"), limit: limits.max_tensors.to_string() };
     if body.inputs.len() > limits.max_tensors {
         return Err(too_many("inputs"));
     }
@@ -337,7 +335,11 @@ mod tests {
             (json!({"inputs": [], "parameters": {"a": []}}), b"", "parameter `a` of the request"),
             (json!({"inputs": [], "parameters": {"binary_data_output": 1}}), b"", "neither true nor false"),
             (json!({"inputs": [], "outputs": [{"name": "y", "parameters": {"binary_data": 1}}]}), b"", "output `y`"),
-            (json!({"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 2}}]}), b"", "not supported"),
+            (
+                json!({"inputs": [], "outputs": [{"name": "y", "parameters": {"classification": 2}}]}),
+                b"",
+                "not supported",
+            ),
         ] {
             let reason = refusal(request.clone(), binary);
             assert!(reason.contains(said), "{request}: {reason}");
@@ -351,7 +353,8 @@ mod tests {
         for length in [3, 15, usize::MAX] {
             assert!(matches!(read(&bytes, Some(length), &limits), Err(Error::Invalid(_))), "{length}");
         }
-        let nan = Bytes::from_static(br#"{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN]}]}"#);
+        let nan =
+            Bytes::from_static(br#"{"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [NaN]}]}"#);
         assert!(matches!(read(&nan, None, &limits), Err(Error::Invalid(_))));
         let deep = "[".repeat(200_000);
         for text in [deep.clone(), format!("{{\"parameters\": {deep}"), format!("{{\"inputs\": {deep}")] {

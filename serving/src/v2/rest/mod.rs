@@ -155,7 +155,9 @@ impl Headers {
     fn read(headers: &HeaderMap) -> Result<Self> {
         let text = |name: &str| {
             let value = headers.get(name);
-            value.map(|value| value.to_str().map_err(|_| Error::Invalid(format!("the header {name} is no text")))).transpose()
+            value
+                .map(|value| value.to_str().map_err(|_| Error::Invalid(format!("the header {name} is no text"))))
+                .transpose()
         };
         if let Some(encoding) = text("content-encoding")?.filter(|encoding| *encoding != "identity") {
             let encoding = super::tensor::shortened(encoding);

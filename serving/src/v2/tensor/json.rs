@@ -139,7 +139,10 @@ impl Reader<'_> {
         let depth = open.len();
         if depth == 1 {
             if deepest > 1 && !*self.flat.get_or_insert(true) {
-                return Err(format!("element {} stands beside arrays; data is flat or nested as its shape", self.count));
+                return Err(format!(
+                    "element {} stands beside arrays; data is flat or nested as its shape",
+                    self.count
+                ));
             }
         } else if depth != deepest {
             return Err(format!("element {} is nested less deeply than its shape {}", self.count, self.shape));
@@ -338,24 +341,26 @@ mod tests {
         let shapes = prop::collection::vec(0..4_i64, 0..4);
         let bytes = prop::collection::vec(any::<u8>(), 27 * 8);
         let texts = prop::collection::vec(".{0,8}", 27);
-        (prop::sample::select(Datatype::ALL.to_vec()), shapes, bytes, texts).prop_map(|(datatype, shape, bytes, texts)| {
-            let shape = Shape::new(shape).unwrap();
-            let count = shape.count();
-            let mut data: Vec<u8> = match datatype.size() {
-                Some(size) => bytes[..count * size].to_vec(),
-                None => Tensor::of_bytes(&texts[..count]).unwrap().data().to_vec(),
-            };
-            match datatype {
-                Datatype::Bool => data.iter_mut().for_each(|byte| *byte &= 1),
-                // An exponent of ones only is no number.
-                Datatype::Fp16 => data.chunks_mut(2).for_each(|element| element[1] &= !0x04),
-                Datatype::Bf16 => data.chunks_mut(2).for_each(|element| element[0] &= !0x80),
-                Datatype::Fp32 => data.chunks_mut(4).for_each(|element| element[2] &= !0x80),
-                Datatype::Fp64 => data.chunks_mut(8).for_each(|element| element[6] &= !0x10),
-                _ => {}
-            }
-            Tensor::new(datatype, shape, data.into()).unwrap()
-        })
+        (prop::sample::select(Datatype::ALL.to_vec()), shapes, bytes, texts).prop_map(
+            |(datatype, shape, bytes, texts)| {
+                let shape = Shape::new(shape).unwrap();
+                let count = shape.count();
+                let mut data: Vec<u8> = match datatype.size() {
+                    Some(size) => bytes[..count * size].to_vec(),
+                    None => Tensor::of_bytes(&texts[..count]).unwrap().data().to_vec(),
+                };
+                match datatype {
+                    Datatype::Bool => data.iter_mut().for_each(|byte| *byte &= 1),
+                    // An exponent of ones only is no number.
+                    Datatype::Fp16 => data.chunks_mut(2).for_each(|element| element[1] &= !0x04),
+                    Datatype::Bf16 => data.chunks_mut(2).for_each(|element| element[0] &= !0x80),
+                    Datatype::Fp32 => data.chunks_mut(4).for_each(|element| element[2] &= !0x80),
+                    Datatype::Fp64 => data.chunks_mut(8).for_each(|element| element[6] &= !0x10),
+                    _ => {}
+                }
+                Tensor::new(datatype, shape, data.into()).unwrap()
+            },
+        )
     }
 
     /// The flat array of a tensor in arrays as its shape has them.
@@ -406,7 +411,7 @@ mod tests {
     #[test]
     fn numbers_are_read_to_the_last_digit() {
         let tensor = read_text(Datatype::Fp64, &[2], "[7.2057594037927933e16, 0.1]").unwrap();
-        assert_eq!(tensor.data()[..8], 7.205_759_403_792_793e16_f64.to_le_bytes());
+        assert_eq!(tensor.data()[..8], 0x4370_0000_0000_0000_u64.to_le_bytes());
         let tensor = read_text(Datatype::Uint64, &[1], "[18446744073709551615]").unwrap();
         assert_eq!(tensor.data()[..], [255; 8]);
     }

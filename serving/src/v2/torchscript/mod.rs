@@ -123,10 +123,7 @@ impl Source for TorchScriptSource {
 }
 
 /// The module that all workers share, read by the first of them.
-fn shared(
-    module: &Mutex<Option<Arc<CModule>>>,
-    read: impl FnOnce() -> Result<CModule>,
-) -> Result<Arc<CModule>> {
+fn shared(module: &Mutex<Option<Arc<CModule>>>, read: impl FnOnce() -> Result<CModule>) -> Result<Arc<CModule>> {
     let mut module = module.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(module) = &*module {
         return Ok(Arc::clone(module));

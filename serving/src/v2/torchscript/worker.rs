@@ -6,18 +6,17 @@ use tch::{CModule, Device, IValue};
 use tracing::warn;
 
 use super::TorchScriptOptions;
+use crate::Error;
 use crate::batch::Work;
+use crate::v2::Result;
 use crate::v2::backend::TensorMetadata;
 use crate::v2::signature::Signature;
 use crate::v2::tensor::{Shape, Tensor, torch};
-use crate::Error;
-use crate::v2::Result;
 
 /// Reads a TorchScript file and tries it once.
 pub fn read(signature: &Signature, device: Device) -> Result<CModule> {
-    let unusable = |reason: String| {
-        Error::Setup(format!("the model at {} cannot be served: {reason}", signature.file.display()))
-    };
+    let unusable =
+        |reason: String| Error::Setup(format!("the model at {} cannot be served: {reason}", signature.file.display()));
     // The profiling executor runs the first calls of every shape slowly to specialise the graph; shapes vary here.
     let set_up = tch::jit::f_set_profiling_mode(false).and_then(|()| tch::jit::f_set_tensor_expr_fuser_enabled(false));
     set_up.map_err(|error| unusable(error.to_string()))?;
@@ -26,8 +25,9 @@ pub fn read(signature: &Signature, device: Device) -> Result<CModule> {
     module.f_set_eval().map_err(|error| unusable(last_line(&error)))?;
     if let Some(inputs) = example(&signature.inputs) {
         let inputs: Vec<&[Tensor]> = vec![&inputs];
-        forward(&module, signature, &inputs, device)
-            .map_err(|failure| unusable(format!("it does not compute what its signature says: {}", failure.reason())))?;
+        forward(&module, signature, &inputs, device).map_err(|failure| {
+            unusable(format!("it does not compute what its signature says: {}", failure.reason()))
+        })?;
     }
     Ok(module)
 }
