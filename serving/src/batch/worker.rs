@@ -11,7 +11,7 @@ use crate::batch::queue::{Entry, Shared};
 use crate::{Error, Result};
 
 /// Makes the work, says so through `made`, and does it until all handles are gone.
-pub(super) fn run<I, O>(shared: &Shared<I, O>, make: MakeWork<I, O>, made: &Sender<Result<()>>) {
+pub(super) fn run<I: 'static, O: 'static>(shared: &Shared<I, O>, make: MakeWork<I, O>, made: &Sender<Result<()>>) {
     let mut work = match make() {
         Ok(work) => work,
         Err(error) => {
