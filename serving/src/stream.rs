@@ -48,7 +48,7 @@ async fn serve(app: App, socket: WebSocket, terms: Terms, camera: Option<String>
                     return;
                 }
             }
-            _ = ending.wait_for(|ending| *ending), if open => {
+            () = told(&mut ending), if open => {
                 open = false;
                 close = Some(CloseFrame { code: close_code::AWAY, reason: "the server is ending".into() });
             }
@@ -69,6 +69,12 @@ async fn serve(app: App, socket: WebSocket, terms: Terms, camera: Option<String>
     }
     // The other side may be gone.
     let _ = out.send(Message::Close(close)).await;
+}
+
+/// Waits until the server is to end.
+async fn told(ending: &mut tokio::sync::watch::Receiver<bool>) {
+    // A server that is gone has ended, too.
+    let _ = ending.wait_for(|ending| *ending).await;
 }
 
 /// The JSON text for one frame; a failure concerns this frame only.

@@ -57,6 +57,7 @@ pub struct Detections {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// When it was taken, if the request or the file says so.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub captured_at: Option<DateTime<Utc>>,
     /// Width upright, in pixels; 0 if it cannot be read.
     pub width: u32,
@@ -116,7 +117,7 @@ pub struct Candidate {
 }
 
 impl Detections {
-    pub(super) fn new(sha256: &str, model: &ModelName, frame: &SeenFrame, in_burst: bool) -> Self {
+    pub(crate) fn new(sha256: &str, model: &ModelName, frame: &SeenFrame, in_burst: bool) -> Self {
         let best = frame.detections.iter().max_by(|a, b| a.confidence.total_cmp(&b.confidence));
         let found = frame.detections.iter().enumerate();
         Self {
@@ -133,7 +134,7 @@ impl Detections {
         }
     }
 
-    pub(super) fn failed(sha256: &str, model: &ModelName, failure: String) -> Self {
+    pub(crate) fn failed(sha256: &str, model: &ModelName, failure: String) -> Self {
         Self {
             sha256: sha256.to_owned(),
             name: None,

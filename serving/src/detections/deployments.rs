@@ -39,7 +39,7 @@ impl Deployments {
     /// The burst that a picture taken at `at` belongs to, and its seconds from the burst's start.
     pub async fn place(&self, deployment: &str, version: &str, at: DateTime<Utc>) -> (Arc<Mutex<LiveBurst>>, f64) {
         let key = (deployment.to_owned(), version.to_owned());
-        let camera = self.cameras.get_with(key, || async { Arc::new(LiveCamera { inner: Mutex::default() }) }).await;
+        let camera = self.cameras.get_with(key, async { Arc::new(LiveCamera { inner: Mutex::default() }) }).await;
         let mut inner = camera.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let goes_on = inner.last.is_some_and(|last| (at - last).as_seconds_f64().abs() <= self.gap);
         if !goes_on || inner.frames >= self.max_frames {

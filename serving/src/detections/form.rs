@@ -41,6 +41,7 @@ pub struct JsonRequest {
     /// `s3://…` or `https://…` below an allowed prefix.
     pub url: Option<String>,
     /// When it was taken.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub captured_at: Option<DateTime<Utc>>,
     /// Several pictures; with `captured_at` in each they are a burst.
     #[serde(default)]
@@ -58,6 +59,7 @@ pub struct JsonImage {
     /// Given back with the answer.
     pub name: Option<String>,
     /// When it was taken.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub captured_at: Option<DateTime<Utc>>,
 }
 

@@ -43,6 +43,7 @@ pub struct Refused {
     /// Why.
     pub reason: String,
     /// When.
+    #[schema(value_type = String, format = DateTime)]
     pub at: DateTime<Utc>,
 }
 
@@ -52,6 +53,7 @@ pub struct ModelStatus {
     /// Who answers; none while the first is being loaded.
     pub current: Option<ModelName>,
     /// Since when `current` could answer.
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub loaded_at: Option<DateTime<Utc>>,
     /// The one before, to go back to.
     pub previous: Option<ModelName>,
