@@ -9,6 +9,7 @@ pub mod database;
 pub mod error;
 pub mod names;
 pub mod object_store;
+pub mod public_address;
 pub mod telemetry;
 
 pub use error::{Error, Result};

@@ -27,6 +27,9 @@ pub enum Error {
     /// The request's deadline passed before there was an answer.
     #[error("the deadline passed before there was an answer; allow more time with X-Request-Timeout")]
     Late,
+    /// The request's body did not come in time.
+    #[error("the body took too long to come")]
+    Slow,
     /// The request, or the media in it, cannot be used.
     #[error("{0}")]
     Invalid(String),
@@ -77,6 +80,7 @@ impl Error {
             Self::Full { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Draining | Self::Loading => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
             Self::Media(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
