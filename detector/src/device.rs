@@ -83,6 +83,23 @@ pub fn limit_gpu_memory(fraction: f64) {
     };
 }
 
+/// Bytes of a GPU's memory that are in use, by all processes; none for the processor, and where CUDA does not say.
+pub fn gpu_memory_in_use(device: Device) -> Option<u64> {
+    use libloading::os::unix::Library;
+    if device == Device::Cpu {
+        return None;
+    }
+    let (mut free, mut total) = (0_usize, 0_usize);
+    // SAFETY: the function is CUDA's `cudaMemGetInfo(size_t*, size_t*)`, whose library libtorch has loaded into this
+    // process and never unloads; it writes the two numbers and nothing else.
+    let status = unsafe {
+        let library = Library::this();
+        let ask = library.get::<unsafe extern "C" fn(*mut usize, *mut usize) -> i32>(b"cudaMemGetInfo\0").ok()?;
+        ask(&raw mut free, &raw mut total)
+    };
+    (status == 0).then(|| total.saturating_sub(free) as u64)
+}
+
 fn load_cuda(folder: Option<&Path>) -> std::result::Result<(), String> {
     use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
     let path = folder.map_or_else(|| Path::new(CUDA_LIBRARY).to_owned(), |folder| folder.join(CUDA_LIBRARY));

@@ -1,6 +1,7 @@
 //! What handlers share, and the one way in which a picture is looked at.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -14,9 +15,11 @@ use crate::batch::{Priority, Terms};
 use crate::cache::Answers;
 use crate::detections::{Deployments, Detect, Detections, JobServer, ModelName, Timing};
 use crate::fetch::Fetcher;
+use crate::limits::Bodies;
 use crate::metrics::Metrics;
-use crate::models::{Loader, Served, Slot};
+use crate::models::{Loader, ModelSource, Served, Slot};
 use crate::options::Options;
+use crate::traces::Traces;
 use crate::{Error, Result};
 
 /// Hashing more than this would keep an async thread for a millisecond.
@@ -41,38 +44,91 @@ pub(crate) struct Inner {
     pub(crate) fetcher: Fetcher,
     pub(crate) jobs: Option<JobServer>,
     pub(crate) metrics: Metrics,
-    pub(crate) bodies: Arc<Semaphore>,
+    pub(crate) bodies: Bodies,
+    pub(crate) traces: Option<Traces>,
     /// Shadows that may be under way.
     pub(crate) shadows: Arc<Semaphore>,
     /// What changes answers besides the model and the picture, for keys of caches.
     pub(crate) fingerprint: String,
+    /// Whether all models that were there at the start are loaded and warm.
+    pub(crate) started: AtomicBool,
+    /// Requests that are being answered.
+    pub(crate) under_way: watch::Sender<usize>,
     /// Becomes true when the server is to end.
     pub(crate) ending: watch::Receiver<bool>,
 }
 
+/// A request that is being answered, until it is dropped.
+pub(crate) struct UnderWay {
+    app: App,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.app.inner.under_way.send_modify(|count| *count -= 1);
+    }
+}
+
 impl App {
+    /// Whether requests are answered: the models are loaded, and the server is not about to end.
+    pub fn is_ready(&self) -> bool {
+        self.inner.started.load(Ordering::Acquire) && !self.is_ending()
+    }
+
+    /// Whether the server is about to end.
+    pub fn is_ending(&self) -> bool {
+        *self.inner.ending.borrow()
+    }
+
+    /// Lets a request begin, which the server waits for when it is told to end.
+    ///
+    /// # Errors
+    /// [`Error::Draining`]
+    pub(crate) fn admit(&self) -> Result<UnderWay> {
+        let under_way = self.begin();
+        // In this order: who does not see it end is seen by who ends it.
+        if self.is_ending() { Err(Error::Draining) } else { Ok(under_way) }
+    }
+
+    /// Counts a request.
+    pub(crate) fn begin(&self) -> UnderWay {
+        self.inner.under_way.send_modify(|count| *count += 1);
+        UnderWay { app: self.clone() }
+    }
+
+    /// The model that answers.
+    fn pick(&self, key: Option<&str>) -> Result<Arc<Served>> {
+        if let ModelSource::TorchScript(_) = self.inner.options.model {
+            return Err(Error::NotConfigured(
+                "this server has a plain TorchScript model and no detection model: ask it under /v2".to_owned(),
+            ));
+        }
+        self.inner.slot.pick(key)
+    }
+
     /// Looks at one photograph by itself, or takes the answer of an equal request.
     pub(crate) async fn single(
         &self,
         bytes: Bytes,
         terms: Terms,
         camera: Option<&str>,
-    ) -> Result<(Detections, Timing)> {
-        let served = self.inner.slot.pick(camera)?;
+    ) -> Result<(Detections, Option<Timing>)> {
+        let served = self.pick(camera)?;
         let sha256 = sha256(&bytes).await;
         let key = Answers::key(&sha256, &served.name.version, &self.inner.fingerprint);
-        let timing = std::sync::Mutex::new(Timing::default());
-        let found = self
-            .inner
-            .answers
-            .get_or(key, || async {
-                let (found, took) = self.look_once(&served, &sha256, bytes.clone(), terms).await?;
-                if let Ok(mut timing) = timing.lock() {
-                    *timing = took;
-                }
-                Ok(found)
-            })
-            .await?;
+        let timing = std::sync::Mutex::new(None);
+        let found = self.inner.answers.get_or(key, || async {
+            let (found, took) = self.look_once(&served, &sha256, bytes.clone(), terms).await?;
+            if let Ok(mut timing) = timing.lock() {
+                *timing = Some(took);
+            }
+            Ok(found)
+        });
+        // Whoever shares the work of another has a deadline of their own.
+        let found = match terms.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), found).await.unwrap_or(Err(Error::Late))?,
+            None => found.await?,
+        };
         // What was kept may have been found by the same files under another name.
         let found = Detections { model: served.name.clone(), ..found };
         self.inner.metrics.pictures.with_label_values(&[&served.name.version]).inc();
@@ -87,7 +143,7 @@ impl App {
         pictures: Vec<(Bytes, DateTime<Utc>)>,
         terms: Terms,
     ) -> Result<(Vec<Detections>, Timing, ModelName)> {
-        let served = self.inner.slot.pick(None)?;
+        let served = self.pick(None)?;
         let mut order: Vec<usize> = (0..pictures.len()).collect();
         order.sort_by_key(|&index| pictures[index].1);
         let start = order.first().map(|&first| pictures[first].1).unwrap_or_default();
@@ -119,7 +175,7 @@ impl App {
         at: Option<DateTime<Utc>>,
         terms: Terms,
     ) -> Result<(Detections, Timing)> {
-        let served = self.inner.slot.pick(Some(camera))?;
+        let served = self.pick(Some(camera))?;
         let sha256 = sha256(&bytes).await;
         let said = at.or_else(|| detector::exif::read(&bytes).time.map(|time| time.utc()));
         let at = said.unwrap_or_else(Utc::now);

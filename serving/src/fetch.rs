@@ -46,6 +46,11 @@ impl Fetcher {
         Ok(Self { client, options })
     }
 
+    /// Most bytes of a file.
+    pub fn max_bytes(&self) -> usize {
+        usize::try_from(self.options.max_bytes).unwrap_or(usize::MAX)
+    }
+
     /// The file at `text`.
     ///
     /// # Errors

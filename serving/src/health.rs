@@ -1,5 +1,7 @@
 //! Whether the server lives, has started, and is to be sent requests; and its metrics.
 
+use std::sync::atomic::Ordering;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -26,22 +28,24 @@ pub(crate) async fn live() -> Json<Health> {
 /// The model is loaded and warm, and the server is not about to end.
 #[utoipa::path(get, path = "/healthz/ready", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(crate) async fn ready(State(app): State<App>) -> Response {
-    let status = if *app.inner.ending.borrow() {
-        "draining"
-    } else if app.inner.slot.current().is_none() {
-        "loading"
-    } else {
-        "ready"
-    };
-    let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (code, Json(Health { status: status.to_owned() })).into_response()
+    match app.is_ready() {
+        true => told("ready", true),
+        false if app.is_ending() => told("draining", false),
+        false => told("loading", false),
+    }
 }
 
 /// The first model is loaded and warm.
 #[utoipa::path(get, path = "/healthz/startup", tag = "health", responses((status = 200, body = Health), (status = 503, body = Health)))]
 pub(crate) async fn startup(State(app): State<App>) -> Response {
-    let started = app.inner.slot.current().is_some();
-    let (code, status) = if started { (StatusCode::OK, "live") } else { (StatusCode::SERVICE_UNAVAILABLE, "loading") };
+    match app.inner.started.load(Ordering::Acquire) {
+        true => told("live", true),
+        false => told("loading", false),
+    }
+}
+
+fn told(status: &str, good: bool) -> Response {
+    let code = if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(Health { status: status.to_owned() })).into_response()
 }
 
@@ -49,6 +53,10 @@ pub(crate) async fn startup(State(app): State<App>) -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response> {
     app.inner.metrics.deployments.set(app.inner.deployments.count().await as i64);
+    app.inner.metrics.body_bytes.set(app.inner.bodies.held() as i64);
+    if let Some(bytes) = detector::device::gpu_memory_in_use(app.inner.loader.device) {
+        app.inner.metrics.gpu_memory.set(bytes as f64);
+    }
     let text = app.inner.metrics.text()?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -1,5 +1,6 @@
 //! Live detection over HTTP and gRPC: micro-batching, hot swap of models, collections.
 
+mod accept;
 mod app;
 pub mod batch;
 pub mod cache;
@@ -10,12 +11,15 @@ pub mod health;
 mod limits;
 pub mod metrics;
 pub mod models;
+mod open_inference;
 mod openapi;
 pub mod options;
 mod page;
 pub mod problem;
+mod routes;
 pub mod service;
 pub mod stream;
+mod traces;
 pub mod v2;
 
 pub use app::App;

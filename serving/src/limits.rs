@@ -2,7 +2,7 @@
 //! for each request in the log.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{MatchedPath, Request, State};
@@ -10,73 +10,167 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
 use futures::StreamExt;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::info;
 
 use crate::app::App;
-use crate::{Error, Result};
+use crate::detections::Timings;
+use crate::traces::{Span, TraceContext};
+use crate::{Error, Result, v2};
 
 /// Bytes that one permit of the memory of bodies stands for.
-pub(crate) const PERMIT: usize = 64 << 10;
+const PERMIT: usize = 64 << 10;
 
-/// Reads the body before the handler is asked.
-pub(crate) async fn bodies(State(app): State<App>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    if hyper::body::Body::is_end_stream(&body) {
-        return next.run(Request::from_parts(parts, body)).await;
+/// When to ask again while bodies fill the memory.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The memory that bodies, and copies made of them, may take all together. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Bodies {
+    places: Arc<Semaphore>,
+    all: usize,
+}
+
+impl Bodies {
+    /// So many bytes.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let all = bytes.div_ceil(PERMIT).clamp(1, u32::MAX as usize);
+        Self { places: Arc::new(Semaphore::new(all)), all }
     }
-    let timeout = app.inner.options.limits.body_timeout;
-    let declared =
-        parts.headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let read = tokio::time::timeout(timeout, read(&app, body, declared)).await;
-    match read {
-        Ok(Ok((bytes, permits))) => {
-            let held = bytes.len() as i64;
-            app.inner.metrics.body_bytes.add(held);
-            let answer = next.run(Request::from_parts(parts, Body::from(bytes))).await;
-            app.inner.metrics.body_bytes.sub(held);
-            drop(permits);
-            answer
+
+    /// Takes `bytes` until the permit is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Full`]; [`Error::TooLarge`] for more than there is at all.
+    pub(crate) fn hold(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let count = bytes.div_ceil(PERMIT);
+        if count > self.all {
+            return Err(Error::TooLarge {
+                what: "the request".to_owned(),
+                limit: format!("{} bytes of memory", self.all * PERMIT),
+            });
         }
-        Ok(Err(error)) => error.into_response(),
-        Err(_) => Error::Slow.into_response(),
+        let permit = Arc::clone(&self.places).try_acquire_many_owned(count as u32);
+        permit.map_err(|_| Error::Full { retry_after: RETRY })
+    }
+
+    /// Bytes that are taken now.
+    pub(crate) fn held(&self) -> usize {
+        (self.all - self.places.available_permits()) * PERMIT
     }
 }
 
-async fn read(app: &App, body: Body, declared: Option<usize>) -> Result<(Bytes, Vec<OwnedSemaphorePermit>)> {
+/// Refuses requests while the server ends, and reads the body before the handler is asked.
+pub(crate) async fn work(State(app): State<App>, request: Request, next: Next) -> Response {
+    let _under_way = match app.admit() {
+        Ok(under_way) => under_way,
+        Err(error) => return error.into_response(),
+    };
+    match read_body(&app, request).await {
+        Ok((request, _held)) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// The same for the Open Inference Protocol over REST, whose handlers refuse requests themselves.
+pub(crate) async fn rest(State(app): State<App>, request: Request, next: Next) -> Response {
+    match read_body(&app, request).await {
+        Ok((request, _held)) => next.run(request).await,
+        Err(error) => v2::rest::refused(error),
+    }
+}
+
+/// And over gRPC.
+pub(crate) async fn grpc(State(app): State<App>, request: Request, next: Next) -> Response {
+    match read_body(&app, request).await {
+        Ok((request, _held)) => next.run(request).await,
+        Err(error) => tonic::Status::from(error).into_http(),
+    }
+}
+
+async fn read_body(app: &App, request: Request) -> Result<(Request, Option<OwnedSemaphorePermit>)> {
+    let (parts, body) = request.into_parts();
+    if hyper::body::Body::is_end_stream(&body) {
+        return Ok((Request::from_parts(parts, body), None));
+    }
+    let declared =
+        parts.headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let read = tokio::time::timeout(app.inner.options.limits.body_timeout, read(app, body, declared)).await;
+    let (bytes, held) = read.unwrap_or(Err(Error::Slow))?;
+    Ok((Request::from_parts(parts, Body::from(bytes)), Some(held)))
+}
+
+async fn read(app: &App, body: Body, declared: Option<usize>) -> Result<(Bytes, OwnedSemaphorePermit)> {
     let limit = app.inner.options.limits.body_bytes;
     let too_large = || Error::TooLarge { what: "the body".to_owned(), limit: format!("{limit} bytes") };
     if declared.is_some_and(|declared| declared > limit) {
         return Err(too_large());
     }
-    let mut permits = Vec::new();
+    let mut held = app.inner.bodies.hold(0)?;
     let mut bytes = BytesMut::new();
     let mut pieces = body.into_data_stream();
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Error::Invalid("the body broke off".to_owned()))?;
-        if bytes.len() + piece.len() > limit {
+        let length = bytes.len() + piece.len();
+        if length > limit {
             return Err(too_large());
         }
-        while permits.len() * PERMIT < bytes.len() + piece.len() {
-            let permit = Arc::clone(&app.inner.bodies).try_acquire_owned();
-            permits.push(permit.map_err(|_| Error::Full { retry_after: std::time::Duration::from_secs(1) })?);
+        // What is there, not what is said to come: a slow sender holds no more than it has sent.
+        let more = length.saturating_sub(held.num_permits() * PERMIT);
+        if more > 0 {
+            held.merge(app.inner.bodies.hold(more)?);
         }
         bytes.extend_from_slice(&piece);
     }
-    Ok((bytes.freeze(), permits))
+    Ok((bytes.freeze(), held))
 }
 
-/// Counts a request and writes a line about it. Neither its query nor its body is in it.
-pub(crate) async fn access(State(app): State<App>, request: Request, next: Next) -> Response {
-    let begun = Instant::now();
+/// Counts a request, writes a line about it, and its span. Neither its query nor its body is in them.
+pub(crate) async fn access(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let (begun, began_at) = (Instant::now(), SystemTime::now());
     let route = request.extensions().get::<MatchedPath>().map_or("other", |path| path.as_str()).to_owned();
     let method = request.method().clone();
     let remote = request.extensions().get::<std::net::SocketAddr>().map(ToString::to_string).unwrap_or_default();
+    let context = TraceContext::of(request.headers());
+    request.extensions_mut().insert(context.clone());
     let answer = next.run(request).await;
     let took = begun.elapsed();
-    let status = answer.status().as_u16();
-    app.inner.metrics.answered(&route, status, took);
+    let status = status(&answer);
+    app.inner.metrics.answered(&route, &status, took);
     let ms = (took.as_secs_f64() * 1e6).round() / 1e3;
-    info!(target: "serving::access", %method, route, status, ms, remote, "request");
+    info!(target: "serving::access", %method, route, status, ms, remote, trace = context.trace(), "request");
+    if let Some(traces) = &app.inner.traces {
+        let timings = answer.extensions().get::<Timings>().copied();
+        let failed = answer.status().is_server_error();
+        traces.record(&Span { context, name: format!("{method} {route}"), began_at, took, status, failed, timings });
+    }
     answer
+}
+
+/// The HTTP status, or that of gRPC where it says more.
+fn status(answer: &Response) -> String {
+    let of_grpc = answer.headers().get("grpc-status").and_then(|status| status.to_str().ok());
+    match of_grpc {
+        Some(code) if code != "0" => format!("grpc-{code}"),
+        _ => answer.status().as_u16().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn memory_is_taken_and_given_back() {
+        let bodies = Bodies::new(3 * PERMIT);
+        let two = bodies.hold(PERMIT + 1).unwrap();
+        assert_eq!(bodies.held(), 2 * PERMIT);
+        assert!(matches!(bodies.hold(2 * PERMIT), Err(Error::Full { .. })));
+        let none = bodies.hold(0).unwrap();
+        drop(two);
+        assert_eq!(bodies.held(), 0);
+        assert!(matches!(bodies.hold(4 * PERMIT), Err(Error::TooLarge { .. })));
+        drop(none);
+    }
 }

@@ -17,7 +17,7 @@ const SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
-    /// By route and status.
+    /// By route and status: HTTP's, or `grpc-8` where gRPC's says more.
     pub requests: IntCounterVec,
     /// By route.
     pub request_seconds: HistogramVec,
@@ -146,8 +146,8 @@ impl Metrics {
     }
 
     /// Notes a request that was answered.
-    pub fn answered(&self, route: &str, status: u16, took: Duration) {
-        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+    pub fn answered(&self, route: &str, status: &str, took: Duration) {
+        self.requests.with_label_values(&[route, status]).inc();
         self.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
     }
 

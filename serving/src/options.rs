@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use platform::config::Config;
 use url::Url;
 
 use crate::cache::CacheOptions;
 use crate::detections::EngineOptions;
 use crate::fetch::FetchOptions;
 use crate::models::ModelSource;
+use crate::{Error, Result};
 
 /// All options of a server.
 #[derive(Debug, Clone)]
@@ -20,7 +22,9 @@ pub struct Options {
     pub model: ModelSource,
     /// How often an alias is looked at; zero never does.
     pub poll: Duration,
-    /// A folder of further models for the Open Inference Protocol.
+    /// Further TorchScript models for the Open Inference Protocol, by name.
+    pub models: Vec<(String, PathBuf)>,
+    /// A folder of TorchScript models that are loaded when somebody asks for them.
     pub repository: Option<PathBuf>,
     /// How pictures are looked at.
     pub engine: EngineOptions,
@@ -86,6 +90,7 @@ impl Options {
             listen,
             model,
             poll: Duration::from_secs(30),
+            models: Vec::new(),
             repository: None,
             engine: EngineOptions::default(),
             cache: CacheOptions {
@@ -106,5 +111,57 @@ impl Options {
             deployment_idle: Duration::from_secs(600),
             burst_gap: 60.0,
         }
+    }
+
+    /// The options of the settings.
+    ///
+    /// # Errors
+    /// `model` names no model; `serve.pipeline` is no URL.
+    pub fn of(config: &Config) -> Result<Self> {
+        let serve = &config.serve;
+        let listen = serve.listen.ok_or_else(|| Error::Setup("serve.listen is not set".to_owned()))?;
+        let usual = Self::new(listen, ModelSource::of(config)?);
+        let pipeline = Some(&serve.pipeline).filter(|url| !url.is_empty());
+        let pipeline = pipeline.map(|url| Url::parse(url)).transpose();
+        let mut engine = usual.engine;
+        engine.threads = config.detector.threads;
+        engine.batch = config.detector.batch;
+        engine.queue = serve.queue;
+        engine.limits.max_pixels = config.detector.max_pixels;
+        engine.limits.max_bytes = config.detector.max_bytes;
+        engine.look.nms.threshold = config.detector.threshold;
+        engine.threshold = config.rollup.threshold;
+        Ok(Self {
+            poll: Duration::from_secs(serve.poll_seconds),
+            models: serve.models.clone(),
+            repository: serve.repository.clone(),
+            engine,
+            cache: CacheOptions {
+                bytes: serve.cache_bytes,
+                redis: Some(serve.redis.clone()).filter(|url| !url.is_empty()),
+                redis_keep: Duration::from_secs(serve.redis_keep_seconds),
+                ..usual.cache
+            },
+            fetch: FetchOptions {
+                allow: serve.fetch_allow.clone(),
+                anywhere: serve.fetch_anywhere,
+                max_bytes: serve.max_body_bytes as u64,
+                ..usual.fetch
+            },
+            pipeline: pipeline.map_err(|error| Error::Setup(format!("serve.pipeline: {error}")))?,
+            pipeline_dag: serve.pipeline_dag.clone(),
+            limits: Limits {
+                body_bytes: serve.max_body_bytes,
+                all_body_bytes: serve.body_memory_bytes,
+                pictures: serve.max_pictures,
+                connections: serve.max_connections,
+                request_timeout: Duration::from_secs(serve.timeout_seconds),
+                drain: Duration::from_secs(serve.drain_seconds),
+                ..usual.limits
+            },
+            deployments: serve.deployments,
+            burst_gap: config.burst.gap_seconds,
+            ..usual
+        })
     }
 }

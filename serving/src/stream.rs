@@ -33,6 +33,8 @@ pub(crate) async fn open(State(app): State<App>, headers: HeaderMap, upgrade: We
 }
 
 async fn serve(app: App, socket: WebSocket, terms: Terms, camera: Option<String>) {
+    // Frames under way are answered before the server ends.
+    let _under_way = app.begin();
     let (mut out, mut frames) = socket.split();
     let mut under_way = FuturesOrdered::new();
     let mut ending = app.inner.ending.clone();
@@ -83,7 +85,7 @@ async fn answer(app: App, bytes: Bytes, number: u64, terms: Terms, camera: Optio
     let deadline = Some(begun + app.inner.options.limits.request_timeout);
     let terms = Terms { deadline, ..terms };
     let found = match &camera {
-        Some(camera) => app.live(camera, bytes, None, terms).await,
+        Some(camera) => app.live(camera, bytes, None, terms).await.map(|(found, timing)| (found, Some(timing))),
         None => app.single(bytes, terms, None).await,
     };
     match found {

@@ -265,7 +265,7 @@ impl<I, O> State<I, O> {
     /// The queue whose first request goes next.
     fn next_place(&self) -> Option<usize> {
         let filled = (0..self.waiting.len()).filter(|&place| !self.waiting[place].is_empty());
-        if (self.picks + 1) % FAIR_PICK == 0 {
+        if (self.picks + 1).is_multiple_of(FAIR_PICK) {
             return filled.min_by_key(|&place| self.waiting[place].front().map(|entry| entry.since));
         }
         filled.min()
@@ -296,6 +296,7 @@ fn refuse<I, O>(entry: Entry<I, O>, metrics: Option<&BatchMetrics>) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// A queue of three requests whose deadlines are so many milliseconds from now.

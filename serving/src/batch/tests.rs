@@ -1,4 +1,5 @@
 //! What callers may rely on, with workers that stop where a test tells them.
+#![allow(clippy::unwrap_used)]
 
 use std::pin::pin;
 use std::sync::mpsc::{Receiver, Sender, channel};

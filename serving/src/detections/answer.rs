@@ -22,15 +22,18 @@ pub struct ModelName {
     pub source: String,
 }
 
-/// What an answer cost.
+/// What an answer cost. Of answers that were kept, or found by an equal request, there is only the total.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Timings {
     /// Milliseconds until a worker took it.
-    pub queue_ms: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_ms: Option<f64>,
     /// Milliseconds to decode.
-    pub decode_ms: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decode_ms: Option<f64>,
     /// Milliseconds of the networks.
-    pub forward_ms: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forward_ms: Option<f64>,
     /// Milliseconds from the whole request to the answer.
     pub total_ms: f64,
 }

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use bytes::Bytes;
 
 use super::form::{self, Asked, JsonRequest};
@@ -57,7 +57,9 @@ pub(crate) async fn detect(State(app): State<App>, headers: HeaderMap, body: Byt
     let wants_picture = wants_picture(&headers)?;
     let camera = camera(&headers)?;
     let captured_at = captured_at(&headers)?;
-    let mut asked = form::read(&headers, body, limits.pictures, &app.inner.fetcher).await?;
+    let mut asked = form::read(&headers, body, limits.pictures, &app.inner.fetcher, &app.inner.bodies).await?;
+    // Until the answer is there.
+    let _held = std::mem::take(&mut asked.held);
     if let [only] = asked.frames.as_mut_slice() {
         only.captured_at = only.captured_at.or(captured_at);
     }
@@ -77,7 +79,8 @@ pub(crate) async fn detect(State(app): State<App>, headers: HeaderMap, body: Byt
         found.name = name;
     }
     let timings = timings(timing, begun);
-    Ok(Json(Answer { model, burst, media, timings }).into_response())
+    // For the span of the request.
+    Ok((Extension(timings), Json(Answer { model, burst, media, timings })).into_response())
 }
 
 async fn look(
@@ -85,7 +88,7 @@ async fn look(
     asked: Asked,
     terms: Terms,
     camera: Option<&str>,
-) -> Result<(Vec<Detections>, Timing, ModelName)> {
+) -> Result<(Vec<Detections>, Option<Timing>, ModelName)> {
     if let Some(camera) = camera {
         // In order: each goes on with the camera's burst.
         let mut media = Vec::with_capacity(asked.frames.len());
@@ -97,12 +100,13 @@ async fn look(
             timing.forward += took.forward;
             media.push(found);
         }
-        return with_model(media, timing);
+        return with_model(media, Some(timing));
     }
     if asked.burst {
         let pictures =
             asked.frames.into_iter().map(|frame| (frame.bytes, frame.captured_at.unwrap_or_default())).collect();
-        return app.burst(pictures, terms).await;
+        let (media, timing, model) = app.burst(pictures, terms).await?;
+        return Ok((media, Some(timing), model));
     }
     let alone = asked.frames.len() == 1;
     let looks = asked.frames.into_iter().map(|frame| async move {
@@ -116,13 +120,13 @@ async fn look(
             Err(Error::Media(reason)) if !alone => {
                 let model = app.inner.slot.pick(None)?.name.clone();
                 let sha256 = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&bytes));
-                Ok((Detections::failed(&sha256, &model, reason), Timing::default()))
+                Ok((Detections::failed(&sha256, &model, reason), None))
             }
             Err(error) => Err(error),
         }
     });
     let found = futures::future::try_join_all(looks).await?;
-    let timing = found.iter().fold(Timing::default(), |sum, (_, took)| Timing {
+    let timing = found.iter().filter_map(|(_, took)| *took).reduce(|sum, took| Timing {
         queue: sum.queue.max(took.queue),
         decode: sum.decode + took.decode,
         forward: sum.forward + took.forward,
@@ -130,7 +134,7 @@ async fn look(
     with_model(found.into_iter().map(|(found, _)| found).collect(), timing)
 }
 
-fn with_model(media: Vec<Detections>, timing: Timing) -> Result<(Vec<Detections>, Timing, ModelName)> {
+fn with_model(media: Vec<Detections>, timing: Option<Timing>) -> Result<(Vec<Detections>, Option<Timing>, ModelName)> {
     let model = media.first().map(|found| found.model.clone());
     let model = model.ok_or_else(|| Error::Invalid("the request has no picture".to_owned()))?;
     Ok((media, timing, model))
@@ -145,12 +149,12 @@ async fn drawn(app: &App, bytes: Bytes, media: Vec<Detections>) -> Result<Respon
     Ok(([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response())
 }
 
-pub(crate) fn timings(timing: Timing, begun: Instant) -> Timings {
+pub(crate) fn timings(timing: Option<Timing>, begun: Instant) -> Timings {
     let ms = |duration: std::time::Duration| (duration.as_secs_f64() * 1e6).round() / 1e3;
     Timings {
-        queue_ms: ms(timing.queue),
-        decode_ms: ms(timing.decode),
-        forward_ms: ms(timing.forward),
+        queue_ms: timing.map(|timing| ms(timing.queue)),
+        decode_ms: timing.map(|timing| ms(timing.decode)),
+        forward_ms: timing.map(|timing| ms(timing.forward)),
         total_ms: ms(begun.elapsed()),
     }
 }

@@ -45,6 +45,14 @@ pub struct EngineOptions {
     pub threshold: f32,
 }
 
+impl EngineOptions {
+    /// Threads on a processor.
+    pub fn cpu_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        if self.threads == 0 { cores } else { self.threads }
+    }
+}
+
 impl Default for EngineOptions {
     fn default() -> Self {
         let batch_job = detector::engine::EngineOptions::default();
@@ -128,12 +136,7 @@ pub type Forward = Batcher<Look, Seen>;
 /// Starts the threads that show pictures to `model`. It blocks until they are there.
 pub fn start_forward(model: &Arc<Model>, options: &EngineOptions, batch: BatchOptions) -> Result<Forward> {
     let on_cpu = model.networks.device() == Device::Cpu;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let threads = match options.threads {
-        _ if !on_cpu => 1,
-        0 => cores,
-        threads => threads,
-    };
+    let threads = if on_cpu { options.cpu_threads() } else { 1 };
     let pictures = match options.batch {
         0 if on_cpu => 1,
         0 => GPU_BATCH,
@@ -154,9 +157,7 @@ pub fn start_forward(model: &Arc<Model>, options: &EngineOptions, batch: BatchOp
 
 /// Starts the threads that decode for a GPU.
 pub fn start_decoding(options: &EngineOptions) -> Result<Batcher<Bytes, Prepared>> {
-    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-    let threads = if options.threads == 0 { cores } else { options.threads };
-    let workers = (0..threads).map(|_| {
+    let workers = (0..options.cpu_threads()).map(|_| {
         let options = *options;
         let make: MakeWork<Bytes, Prepared> =
             Box::new(move || Ok(Box::new(Decoder { options, preprocessor: Preprocessor::new() })));

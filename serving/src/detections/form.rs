@@ -7,9 +7,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use crate::fetch::Fetcher;
+use crate::limits::Bodies;
 use crate::{Error, Result};
 
 /// A request for detections.
@@ -19,6 +21,8 @@ pub struct Asked {
     pub frames: Vec<AskedFrame>,
     /// Whether they show one event.
     pub burst: bool,
+    /// The memory that the pictures take beside the body.
+    pub held: Vec<OwnedSemaphorePermit>,
 }
 
 /// One picture of a request.
@@ -64,12 +68,23 @@ pub struct JsonImage {
 }
 
 /// Reads a request whose body has come.
-pub(super) async fn read(headers: &HeaderMap, body: Bytes, most: usize, fetcher: &Fetcher) -> Result<Asked> {
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Bytes,
+    most: usize,
+    fetcher: &Fetcher,
+    bodies: &Bodies,
+) -> Result<Asked> {
     let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.to_str().unwrap_or("?")).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let mut held = Vec::new();
     let frames = match essence.as_str() {
-        "multipart/form-data" => multipart(headers, body, most).await?,
-        "application/json" => json(&body, most, fetcher).await?,
+        "multipart/form-data" => {
+            // The parts are copies.
+            held.push(bodies.hold(body.len())?);
+            multipart(headers, body, most).await?
+        }
+        "application/json" => json(&body, most, fetcher, bodies, &mut held).await?,
         "" | "application/octet-stream" => vec![alone(body)],
         image if image.starts_with("image/") => vec![alone(body)],
         other => {
@@ -88,7 +103,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Bytes, most: usize, fetcher:
         return Err(Error::Invalid("either all pictures of a burst have a time, or none".to_owned()));
     }
     let burst = frames.len() > 1 && timed == frames.len();
-    Ok(Asked { frames, burst })
+    Ok(Asked { frames, burst, held })
 }
 
 fn alone(bytes: Bytes) -> AskedFrame {
@@ -131,7 +146,15 @@ async fn multipart(headers: &HeaderMap, body: Bytes, most: usize) -> Result<Vec<
     Ok(frames)
 }
 
-async fn json(body: &[u8], most: usize, fetcher: &Fetcher) -> Result<Vec<AskedFrame>> {
+async fn json(
+    body: &[u8],
+    most: usize,
+    fetcher: &Fetcher,
+    bodies: &Bodies,
+    held: &mut Vec<OwnedSemaphorePermit>,
+) -> Result<Vec<AskedFrame>> {
+    // The texts are copies, until they are decoded.
+    let _texts = bodies.hold(body.len())?;
     let asked: JsonRequest = serde_json::from_slice(body)
         .map_err(|error| Error::Invalid(format!("the JSON body cannot be read: {error}")))?;
     let single = asked.image.is_some() || asked.url.is_some();
@@ -149,10 +172,19 @@ async fn json(body: &[u8], most: usize, fetcher: &Fetcher) -> Result<Vec<AskedFr
     let mut frames = Vec::with_capacity(images.len());
     for image in images {
         let bytes = match (image.image, image.url) {
-            (Some(text), None) => Bytes::from(
-                STANDARD.decode(text.trim()).map_err(|error| Error::Invalid(format!("image is no base64: {error}")))?,
-            ),
-            (None, Some(url)) => fetcher.fetch(&url).await?,
+            (Some(text), None) => {
+                held.push(bodies.hold(text.len() / 4 * 3)?);
+                let decoded = STANDARD.decode(text.trim());
+                Bytes::from(decoded.map_err(|error| Error::Invalid(format!("image is no base64: {error}")))?)
+            }
+            (None, Some(url)) => {
+                // As much as it may be, until it is known how much it is.
+                let most = bodies.hold(fetcher.max_bytes())?;
+                let bytes = fetcher.fetch(&url).await?;
+                drop(most);
+                held.push(bodies.hold(bytes.len())?);
+                bytes
+            }
             _ => return Err(Error::Invalid("each picture has either image (base64) or url".to_owned())),
         };
         frames.push(AskedFrame { bytes, name: image.name, captured_at: image.captured_at });

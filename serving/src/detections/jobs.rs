@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::problem::Problem;
+use crate::traces::TraceContext;
 use crate::{Error, Result};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -46,7 +47,7 @@ impl JobServer {
         Ok(Self { client, url, dag })
     }
 
-    async fn ask(&self, parts: &[&str], body: Option<Value>) -> Result<(StatusCode, Value)> {
+    async fn ask(&self, parts: &[&str], body: Option<Value>, context: &TraceContext) -> Result<(StatusCode, Value)> {
         let mut url = self.url.clone();
         url.path_segments_mut()
             .map_err(|()| Error::Setup("serve.pipeline is no address of a server".to_owned()))?
@@ -59,7 +60,7 @@ impl JobServer {
         let failed = |error: reqwest::Error| {
             Error::Upstream(format!("the server of runs does not answer: {}", error.without_url()))
         };
-        let answer = request.send().await.map_err(failed)?;
+        let answer = request.header("traceparent", context.header()).send().await.map_err(failed)?;
         let status = answer.status();
         let bytes = answer.bytes().await.map_err(failed)?;
         let value = serde_json::from_slice(&bytes)
@@ -79,6 +80,7 @@ impl JobServer {
 ))]
 pub(crate) async fn start(
     State(app): State<App>,
+    Extension(context): Extension<TraceContext>,
     body: std::result::Result<Json<JobRequest>, JsonRejection>,
 ) -> Result<Response> {
     let server = server(&app)?;
@@ -90,7 +92,7 @@ pub(crate) async fn start(
         return Err(Error::Invalid("source is empty; give the place of the media".to_owned()));
     }
     let body = json!({ "params": { "source": asked.source } });
-    let (status, run) = server.ask(&["api", "v1", "dags", &server.dag, "runs"], Some(body)).await?;
+    let (status, run) = server.ask(&["api", "v1", "dags", &server.dag, "runs"], Some(body), &context).await?;
     if !status.is_success() {
         return Err(refused(status, &run));
     }
@@ -109,10 +111,14 @@ pub(crate) async fn start(
         (status = 501, description = "No server of runs is configured.", body = Problem, content_type = "application/problem+json"),
         (status = 502, description = "The server of runs does not answer.", body = Problem, content_type = "application/problem+json")
     ))]
-pub(crate) async fn follow(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>> {
+pub(crate) async fn follow(
+    State(app): State<App>,
+    Extension(context): Extension<TraceContext>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>> {
     let server = server(&app)?;
     let id = Uuid::parse_str(&id).map_err(|_| Error::Invalid("a run is named by a UUID".to_owned()))?;
-    let (status, run) = server.ask(&["api", "v1", "runs", &id.to_string()], None).await?;
+    let (status, run) = server.ask(&["api", "v1", "runs", &id.to_string()], None, &context).await?;
     if status.is_success() { Ok(Json(run)) } else { Err(refused(status, &run)) }
 }
 

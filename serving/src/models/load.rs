@@ -30,6 +30,14 @@ pub struct Served {
     decoding: Option<Batcher<Bytes, Prepared>>,
 }
 
+/// A model whose threads run.
+struct Started {
+    name: String,
+    version: String,
+    forward: Forward,
+    decoding: Option<Batcher<Bytes, Prepared>>,
+}
+
 /// Loads models.
 #[derive(Debug, Clone)]
 pub struct Loader {
@@ -51,8 +59,8 @@ impl Loader {
         let began = Instant::now();
         let (this, folder) = (self.clone(), fetched.folder.clone());
         let started = tokio::task::spawn_blocking(move || this.start(&folder));
-        let (name, version, forward, decoding) =
-            started.await.map_err(|error| Error::Model(format!("loading broke off: {error}")))??;
+        let started = started.await.map_err(|error| Error::Model(format!("loading broke off: {error}")))??;
+        let Started { name, version, forward, decoding } = started;
         let name = ModelName { name, version, source: fetched.source.clone() };
         let served = Arc::new(Served { name, loaded_at: Utc::now(), forward, decoding });
         self.warm_up(&served).await?;
@@ -61,7 +69,7 @@ impl Loader {
         Ok(served)
     }
 
-    fn start(&self, folder: &Path) -> Result<(String, String, Forward, Option<Batcher<Bytes, Prepared>>)> {
+    fn start(&self, folder: &Path) -> Result<Started> {
         let unusable = |error: detector::Error| Error::Setup(error.to_string());
         let name = model::name(folder).map_err(unusable)?;
         let model = Arc::new(Model::load(folder, self.device).map_err(unusable)?);
@@ -69,14 +77,12 @@ impl Loader {
         let batch = BatchOptions { metrics: Some(self.metrics.batch(&version)), ..BatchOptions::default() };
         let forward = start_forward(&model, &self.engine, batch)?;
         let decoding = (self.device != Device::Cpu).then(|| start_decoding(&self.engine)).transpose()?;
-        Ok((name, version, forward, decoding))
+        Ok(Started { name, version, forward, decoding })
     }
 
     async fn warm_up(&self, served: &Served) -> Result<()> {
         let picture = made_picture()?;
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
-        let threads = if self.engine.threads == 0 { cores } else { self.engine.threads };
-        let looks = (0..threads.min(self.engine.queue))
+        let looks = (0..self.engine.cpu_threads().min(self.engine.queue))
             .map(|_| served.look(vec![(picture.clone(), 0.0)], Terms::default(), None));
         for seen in futures::future::try_join_all(looks).await? {
             for frame in seen.frames {
@@ -135,7 +141,7 @@ impl Served {
 /// A JPEG with edges and colours.
 fn made_picture() -> Result<Bytes> {
     let picture = image::RgbImage::from_fn(640, 480, |x, y| {
-        let stripe = if (x / 40 + y / 40) % 2 == 0 { 200 } else { 40 };
+        let stripe = if (x / 40 + y / 40).is_multiple_of(2) { 200 } else { 40 };
         image::Rgb([stripe, (x % 256) as u8, (y % 256) as u8])
     });
     let mut bytes = Vec::new();

@@ -18,7 +18,8 @@ pub enum ModelSource {
     Shipped,
     /// A model folder.
     Folder(PathBuf),
-    /// A TorchScript file without the parts of a detection model: it is served over the Open Inference Protocol only.
+    /// A TorchScript file, or a folder with one and its `signature.yaml`, without the parts of a detection model: it is
+    /// served over the Open Inference Protocol only.
     TorchScript(PathBuf),
     /// A version in the registry.
     Registry(Source),
@@ -36,11 +37,14 @@ pub struct Fetched {
 impl FromStr for ModelSource {
     type Err = Error;
 
-    /// `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or a path.
+    /// `models:/NAME@ALIAS`, `models:/NAME/VERSION`, `shipped`, or a path.
     fn from_str(text: &str) -> Result<Self> {
         if text.starts_with("models:") || text.starts_with("runs:") {
             let source = text.parse().map_err(|error| Error::Setup(format!("{error}")))?;
             return Ok(Self::Registry(source));
+        }
+        if text == "shipped" {
+            return Ok(Self::Shipped);
         }
         Ok(Self::of_path(Path::new(text)))
     }
@@ -60,7 +64,12 @@ impl ModelSource {
 
     fn of_path(path: &Path) -> Self {
         let is_file = path.extension().is_some_and(|extension| extension == "pt");
-        if is_file { Self::TorchScript(path.to_owned()) } else { Self::Folder(path.to_owned()) }
+        // A folder of a plain model names its tensors.
+        if is_file || path.join("signature.yaml").is_file() {
+            Self::TorchScript(path.to_owned())
+        } else {
+            Self::Folder(path.to_owned())
+        }
     }
 
     /// Whether what it names can change.

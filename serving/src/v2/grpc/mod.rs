@@ -42,7 +42,7 @@ impl From<Error> for Status {
         let code = match &problem {
             Error::Full { .. } | Error::TooLarge { .. } => Code::ResourceExhausted,
             Error::Draining | Error::Loading | Error::Upstream(_) => Code::Unavailable,
-            Error::Late => Code::DeadlineExceeded,
+            Error::Late | Error::Slow => Code::DeadlineExceeded,
             Error::Invalid(_) | Error::Media(_) => Code::InvalidArgument,
             Error::NotFound(_) => Code::NotFound,
             Error::Forbidden(_) => Code::PermissionDenied,

@@ -65,6 +65,11 @@ impl From<Error> for Problem {
     }
 }
 
+/// The answer for a request that is refused before its handler is asked.
+pub(crate) fn refused(error: Error) -> Response {
+    Problem(error).into_response()
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Self(problem) = self;
