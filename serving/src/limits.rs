@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::BytesMut;
@@ -23,6 +24,9 @@ const PERMIT: usize = 64 << 10;
 
 /// When to ask again while bodies fill the memory.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// How long the rest of a refused body is read.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The memory that bodies, and copies made of them, may take all together. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -89,40 +93,73 @@ pub(crate) async fn grpc(State(app): State<App>, request: Request, next: Next) -
 }
 
 async fn read_body(app: &App, request: Request) -> Result<(Request, Option<OwnedSemaphorePermit>)> {
-    let (parts, body) = request.into_parts();
-    if hyper::body::Body::is_end_stream(&body) {
-        return Ok((Request::from_parts(parts, body), None));
+    if hyper::body::Body::is_end_stream(request.body()) {
+        return Ok((request, None));
     }
-    let declared =
-        parts.headers.get(axum::http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let read = tokio::time::timeout(app.inner.options.limits.body_timeout, read(app, body, declared)).await;
-    let (bytes, held) = read.unwrap_or(Err(Error::Slow))?;
-    Ok((Request::from_parts(parts, Body::from(bytes)), Some(held)))
-}
-
-async fn read(app: &App, body: Body, declared: Option<usize>) -> Result<(Bytes, OwnedSemaphorePermit)> {
-    let limit = app.inner.options.limits.body_bytes;
-    let too_large = || Error::TooLarge { what: "the body".to_owned(), limit: format!("{limit} bytes") };
-    if declared.is_some_and(|declared| declared > limit) {
-        return Err(too_large());
-    }
+    let limits = app.inner.options.limits;
     let mut held = app.inner.bodies.hold(0)?;
-    let mut bytes = BytesMut::new();
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|_| Error::Invalid("the body broke off".to_owned()))?;
-        let length = bytes.len() + piece.len();
-        if length > limit {
-            return Err(too_large());
-        }
-        // What is there, not what is said to come: a slow sender holds no more than it has sent.
+    // What is there, not what is said to come: a slow sender holds no more than it has sent.
+    let hold = |length: usize| {
         let more = length.saturating_sub(held.num_permits() * PERMIT);
         if more > 0 {
             held.merge(app.inner.bodies.hold(more)?);
         }
-        bytes.extend_from_slice(&piece);
+        Ok(())
+    };
+    let (parts, body) = request.into_parts();
+    let read = tokio::time::timeout(limits.body_timeout, collect(&parts.headers, body, limits.body_bytes, hold)).await;
+    let bytes = read.unwrap_or(Err(Error::Slow))?;
+    Ok((Request::from_parts(parts, Body::from(bytes)), Some(held)))
+}
+
+/// All bytes of a body. `hold` is asked before so many bytes are kept.
+///
+/// # Errors
+/// [`Error::TooLarge`]; [`Error::Invalid`] when it breaks off; those of `hold`.
+pub(crate) async fn collect(
+    headers: &HeaderMap,
+    body: Body,
+    limit: usize,
+    mut hold: impl FnMut(usize) -> Result<()>,
+) -> Result<Bytes> {
+    let mut pieces = body.into_data_stream();
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let mut bytes = BytesMut::new();
+    let mut refused = declared.is_some_and(|declared| declared > limit as u64).then(|| too_large(limit));
+    while refused.is_none() {
+        let Some(piece) = pieces.next().await else { return Ok(bytes.freeze()) };
+        let piece = piece.map_err(|_| Error::Invalid("the body broke off".to_owned()))?;
+        let length = bytes.len() + piece.len();
+        refused = if length > limit { Some(too_large(limit)) } else { hold(length).err() };
+        if refused.is_none() {
+            bytes.extend_from_slice(&piece);
+        }
     }
-    Ok((bytes.freeze(), held))
+    drop(bytes);
+    // Whoever waits for leave to send needs none of this.
+    if !headers.contains_key(header::EXPECT) {
+        linger(pieces, limit).await;
+    }
+    Err(refused.unwrap_or_else(|| too_large(limit)))
+}
+
+fn too_large(limit: usize) -> Error {
+    Error::TooLarge { what: "the body".to_owned(), limit: format!("{limit} bytes") }
+}
+
+/// Reads on for a while: a sender whose connection is closed while it sends does not see the answer that says why.
+async fn linger(mut pieces: BodyDataStream, most: usize) {
+    let read = async {
+        let mut count = 0;
+        while let Some(Ok(piece)) = pieces.next().await {
+            count += piece.len();
+            if count > most {
+                return;
+            }
+        }
+    };
+    // It is about to be refused either way.
+    let _ = tokio::time::timeout(LINGER, read).await;
 }
 
 /// Counts a request, writes a line about it, and its span. Neither its query nor its body is in them.

@@ -11,6 +11,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::FuturesOrdered;
 use futures::{SinkExt, StreamExt};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::app::App;
@@ -21,6 +22,14 @@ use crate::{Error, Result};
 
 /// Frames of one connection that are looked at or wait.
 pub const IN_FLIGHT: usize = 4;
+
+/// The answer to one frame.
+#[derive(Serialize)]
+struct FrameAnswer {
+    frame: u64,
+    #[serde(flatten)]
+    answer: Answer,
+}
 
 /// Upgrades to a WebSocket. Headers `Safari-Deployment` and `Safari-Priority` hold for all of its frames.
 pub(crate) async fn open(State(app): State<App>, headers: HeaderMap, upgrade: WebSocketUpgrade) -> Result<Response> {
@@ -92,9 +101,9 @@ async fn answer(app: App, bytes: Bytes, number: u64, terms: Terms, camera: Optio
         Ok((found, timing)) => {
             let (burst, timings) = (camera.is_some(), timings(timing, begun));
             let answer = Answer { model: found.model.clone(), burst, media: vec![found], timings };
-            let mut value = serde_json::to_value(answer).unwrap_or_default();
-            value["frame"] = number.into();
-            value.to_string()
+            // Numbers keep the digits that they have in other answers; in a `Value` they would be made longer.
+            serde_json::to_string(&FrameAnswer { frame: number, answer })
+                .unwrap_or_else(|error| failure(number, &Error::Model(error.to_string())))
         }
         Err(error) => failure(number, &error),
     }

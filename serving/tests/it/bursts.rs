@@ -106,7 +106,8 @@ async fn a_stream_of_a_camera_is_a_burst() {
         let Message::Text(text) = socket.next().await.unwrap().unwrap() else { panic!("no text") };
         let answer: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(answer["burst"], json!(true), "{answer}");
-        assert_eq!(answer["media"][0]["detections"][0]["track"], 0, "{answer}");
+        let boxes = answer["media"][0]["detections"].as_array().unwrap();
+        assert!(!boxes.is_empty() && boxes.iter().all(|found| found["track"].is_u64()), "{answer}");
     }
     socket.send(Message::Text("a text".into())).await.unwrap();
     let told = socket.next().await.unwrap().unwrap();

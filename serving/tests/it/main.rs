@@ -3,7 +3,6 @@
 
 mod bursts;
 mod forms;
-mod load;
 mod open_inference;
 mod openapi;
 mod pressure;

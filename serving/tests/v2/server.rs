@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use serving::Result;
-use serving::batch::{BatchOptions, Terms};
+use serving::batch::{BatchMetrics, BatchOptions, Terms};
+use serving::metrics::Metrics;
 use serving::v2::{
     Datatype, InferRequest, InferResponse, Limits, Model, ModelMetadata, Models, NamedTensor, Source, TensorMetadata,
     TorchScriptOptions, TorchScriptSource, grpc_router, rest_router,
@@ -21,7 +22,9 @@ pub const MAX_BODY: usize = 4 * 1024 * 1024;
 /// It ends when this value is dropped.
 pub struct Server {
     pub address: SocketAddr,
-    serving: JoinHandle<()>,
+    /// What happens to requests of the model `slow`.
+    pub metrics: Metrics,
+    serving: Serving,
     _folder: TempDir,
 }
 
@@ -34,12 +37,14 @@ impl Server {
             std::fs::copy(model_folder("lookup").join(file), folder.path().join("spare").join(file)).unwrap();
         }
         let models = Models::new().with_folder(folder.path(), TorchScriptOptions::default());
-        for name in ["sums", "halves", "kinds", "lookup", "slow"] {
+        for name in ["sums", "halves", "kinds", "lookup"] {
             models.add(name, torchscript(&model_folder(name))).unwrap();
         }
+        let metrics = Metrics::new().unwrap();
+        models.add("slow", counted(&model_folder("slow"), Some(metrics.batch("slow")))).unwrap();
         models.add("texts", Arc::new(Texts)).unwrap();
         models.load_all().await.unwrap();
-        Self::of(models, folder).await
+        Self { metrics, ..Self::of(models, folder).await }
     }
 
     /// A server of these models.
@@ -50,7 +55,7 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, serving, _folder: folder }
+        Self { address, metrics: Metrics::new().unwrap(), serving: Serving(serving), _folder: folder }
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -58,15 +63,22 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+/// Ends with this value.
+struct Serving(JoinHandle<()>);
+
+impl Drop for Serving {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.0.abort();
     }
 }
 
 /// The source of a TorchScript model, one row of whose queue is small enough to be filled.
 pub fn torchscript(path: &Path) -> Arc<dyn Source> {
-    let batch = BatchOptions { max_batch: 4, queue: 8, ..BatchOptions::default() };
+    counted(path, None)
+}
+
+fn counted(path: &Path, metrics: Option<BatchMetrics>) -> Arc<dyn Source> {
+    let batch = BatchOptions { max_batch: 4, queue: 8, metrics };
     let options = TorchScriptOptions { batch, ..TorchScriptOptions::default() };
     Arc::new(TorchScriptSource { path: path.to_owned(), options })
 }

@@ -2,11 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header;
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -72,18 +69,8 @@ impl AnswerForm {
 /// # Errors
 /// [`Error::TooLarge`]; [`Error::Invalid`] when it breaks off.
 pub async fn collect(request: Request, limit: usize) -> Result<Bytes> {
-    let too_large = || Error::TooLarge { what: "the body".to_owned(), limit: format!("{limit} bytes") };
-    let length = request.headers().get(header::CONTENT_LENGTH);
-    let stated = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if stated.is_some_and(|stated| stated > limit as u64) {
-        return Err(too_large());
-    }
-    let collected = Limited::new(Body::new(request.into_body()), limit).collect().await;
-    match collected {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Error::Invalid(format!("the body broke off: {error}"))),
-    }
+    let (parts, body) = request.into_parts();
+    crate::limits::collect(&parts.headers, body, limit, |_| Ok(())).await
 }
 
 /// Reads the body of a request for inference; `json_length` is what the header says of its JSON.
