@@ -107,40 +107,46 @@ async fn read_body(app: &App, request: Request) -> Result<(Request, Option<Owned
         Ok(())
     };
     let (parts, body) = request.into_parts();
-    let read = tokio::time::timeout(limits.body_timeout, collect(&parts.headers, body, limits.body_bytes, hold)).await;
-    let bytes = read.unwrap_or(Err(Error::Slow))?;
+    let bytes = collect(&parts.headers, body, limits.body_bytes, limits.body_timeout, hold).await?;
     Ok((Request::from_parts(parts, Body::from(bytes)), Some(held)))
 }
 
-/// All bytes of a body. `hold` is asked before so many bytes are kept.
+/// All bytes of a body, which must come in time. `hold` is asked before so many bytes are kept.
 ///
 /// # Errors
-/// [`Error::TooLarge`]; [`Error::Invalid`] when it breaks off; those of `hold`.
+/// [`Error::TooLarge`]; [`Error::Slow`]; [`Error::Invalid`] when it breaks off; those of `hold`.
 pub(crate) async fn collect(
     headers: &HeaderMap,
     body: Body,
     limit: usize,
-    mut hold: impl FnMut(usize) -> Result<()>,
+    patience: Duration,
+    hold: impl FnMut(usize) -> Result<()>,
 ) -> Result<Bytes> {
     let mut pieces = body.into_data_stream();
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let mut bytes = BytesMut::new();
-    let mut refused = declared.is_some_and(|declared| declared > limit as u64).then(|| too_large(limit));
-    while refused.is_none() {
-        let Some(piece) = pieces.next().await else { return Ok(bytes.freeze()) };
-        let piece = piece.map_err(|_| Error::Invalid("the body broke off".to_owned()))?;
-        let length = bytes.len() + piece.len();
-        refused = if length > limit { Some(too_large(limit)) } else { hold(length).err() };
-        if refused.is_none() {
-            bytes.extend_from_slice(&piece);
-        }
-    }
-    drop(bytes);
-    // Whoever waits for leave to send needs none of this.
-    if !headers.contains_key(header::EXPECT) {
+    let read = match declared {
+        Some(declared) if declared > limit as u64 => Err(too_large(limit)),
+        _ => tokio::time::timeout(patience, gather(&mut pieces, limit, hold)).await.unwrap_or(Err(Error::Slow)),
+    };
+    // Whoever is slow has been waited for, and whoever waits for leave to send need not.
+    if matches!(read, Err(Error::TooLarge { .. } | Error::Full { .. })) && !headers.contains_key(header::EXPECT) {
         linger(pieces, limit).await;
     }
-    Err(refused.unwrap_or_else(|| too_large(limit)))
+    read
+}
+
+async fn gather(pieces: &mut BodyDataStream, limit: usize, mut hold: impl FnMut(usize) -> Result<()>) -> Result<Bytes> {
+    let mut bytes = BytesMut::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|_| Error::Invalid("the body broke off".to_owned()))?;
+        let length = bytes.len() + piece.len();
+        if length > limit {
+            return Err(too_large(limit));
+        }
+        hold(length)?;
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.freeze())
 }
 
 fn too_large(limit: usize) -> Error {

@@ -24,7 +24,7 @@ pub struct Server {
     pub address: SocketAddr,
     /// What happens to requests of the model `slow`.
     pub metrics: Metrics,
-    serving: Serving,
+    _serving: Serving,
     _folder: TempDir,
 }
 
@@ -55,7 +55,7 @@ impl Server {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { address, metrics: Metrics::new().unwrap(), serving: Serving(serving), _folder: folder }
+        Self { address, metrics: Metrics::new().unwrap(), _serving: Serving(serving), _folder: folder }
     }
 
     pub fn url(&self, path: &str) -> String {

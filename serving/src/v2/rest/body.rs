@@ -1,6 +1,7 @@
 //! Reading requests: JSON, and after it the bytes of binary tensors.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::extract::Request;
 use bytes::Bytes;
@@ -14,6 +15,9 @@ use crate::v2::backend::{InferRequest, Parameter, Parameters};
 use crate::v2::limits::Limits;
 use crate::v2::tensor::json::{self, Text};
 use crate::v2::tensor::{Datatype, NamedTensor, Shape, Tensor, shortened};
+
+/// How long a body may take that nobody has read before.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A request that was read, before it is known who answers it.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +74,7 @@ impl AnswerForm {
 /// [`Error::TooLarge`]; [`Error::Invalid`] when it breaks off.
 pub async fn collect(request: Request, limit: usize) -> Result<Bytes> {
     let (parts, body) = request.into_parts();
-    crate::limits::collect(&parts.headers, body, limit, |_| Ok(())).await
+    crate::limits::collect(&parts.headers, body, limit, PATIENCE, |_| Ok(())).await
 }
 
 /// Reads the body of a request for inference; `json_length` is what the header says of its JSON.
