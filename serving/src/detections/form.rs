@@ -85,7 +85,8 @@ pub(super) async fn read(
             multipart(headers, body, most).await?
         }
         "application/json" => json(&body, most, fetcher, bodies, &mut held).await?,
-        "" | "application/octet-stream" => vec![alone(body)],
+        // The last is what `curl --data-binary` says of whatever it sends.
+        "" | "application/octet-stream" | "application/x-www-form-urlencoded" => vec![alone(body)],
         image if image.starts_with("image/") => vec![alone(body)],
         other => {
             let other: String = other.chars().take(60).collect();

@@ -56,7 +56,9 @@ async fn a_picture_is_answered_the_same_in_every_form() {
     let in_json = server.post("/v1/detections", "application/json", encoded);
     let by_url = json!({ "url": format!("{media}cow.jpg") }).to_string();
     let by_url = server.post("/v1/detections", "application/json", by_url);
-    for (what, request) in [("untyped", untyped), ("form", in_form), ("json", in_json), ("url", by_url)] {
+    let curl = server.post("/v1/detections", "application/x-www-form-urlencoded", picture.clone());
+    for (what, request) in [("untyped", untyped), ("curl", curl), ("form", in_form), ("json", in_json), ("url", by_url)]
+    {
         let answer = json(request.send().await.unwrap()).await;
         assert_eq!(said(&answer), said(&raw), "{what}");
         assert_eq!(answer["media"][0]["name"] == "cow.jpg", what == "form", "{answer}");
