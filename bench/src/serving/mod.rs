@@ -2,6 +2,7 @@
 
 mod server;
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -43,8 +44,8 @@ pub(crate) fn run(place: &Workplace) -> Result<Vec<Row>> {
 
 async fn measure(place: &Workplace, photographs: &Photographs) -> Result<Vec<Row>> {
     let files = jpegs(photographs.folder())?;
-    let read = |path| std::fs::read(path).map_err(Error::io(path));
-    let pictures: Vec<Vec<u8>> = files.iter().map(|path| read(path)).collect::<Result<_>>()?;
+    let read = |path: &PathBuf| std::fs::read(path).map_err(Error::io(path));
+    let pictures: Vec<Vec<u8>> = files.iter().map(read).collect::<Result<_>>()?;
     let asks: Arc<Vec<Request>> =
         Arc::new(pictures.into_iter().map(|bytes| Request::bytes("/v1/detections", bytes)).collect());
     let server = Server::start(place).await?;

@@ -73,7 +73,8 @@ async fn a_deadline_ends_a_request_and_callers_who_left_cost_nothing() {
     for name in ["farmyard/dog.jpg", "farmyard/cat.jpg", "farmyard/duck.jpg"] {
         leaving.push(tokio::spawn(server.picture(&sample(name)).send()));
     }
-    server.wait_for("they wait", async || server.metric(&waiting).await >= 3.0).await;
+    // With the late one, whose place is not taken yet.
+    server.wait_for("they wait", async || server.metric(&waiting).await >= 4.0).await;
     for caller in &leaving {
         caller.abort();
     }
