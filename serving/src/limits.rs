@@ -25,6 +25,9 @@ const PERMIT: usize = 64 << 10;
 /// When to ask again while bodies fill the memory.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Bytes for which there is room from the beginning; more are moved when they come.
+const MOST_ROOM: u64 = 2 << 20;
+
 /// How long the rest of a refused body is read.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -126,7 +129,13 @@ pub(crate) async fn collect(
     let declared = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let read = match declared {
         Some(declared) if declared > limit as u64 => Err(too_large(limit)),
-        _ => tokio::time::timeout(patience, gather(&mut pieces, limit, hold)).await.unwrap_or(Err(Error::Slow)),
+        _ => {
+            // Bytes that are said to come are room only: memory is taken by those that have come.
+            let room = declared.map_or(0, |declared| declared.min(MOST_ROOM));
+            let bytes = BytesMut::with_capacity(room as usize);
+            let gathered = tokio::time::timeout(patience, gather(&mut pieces, bytes, limit, hold)).await;
+            gathered.unwrap_or(Err(Error::Slow))
+        }
     };
     // Whoever is slow has been waited for, and whoever waits for leave to send need not.
     if matches!(read, Err(Error::TooLarge { .. } | Error::Full { .. })) && !headers.contains_key(header::EXPECT) {
@@ -135,8 +144,12 @@ pub(crate) async fn collect(
     read
 }
 
-async fn gather(pieces: &mut BodyDataStream, limit: usize, mut hold: impl FnMut(usize) -> Result<()>) -> Result<Bytes> {
-    let mut bytes = BytesMut::new();
+async fn gather(
+    pieces: &mut BodyDataStream,
+    mut bytes: BytesMut,
+    limit: usize,
+    mut hold: impl FnMut(usize) -> Result<()>,
+) -> Result<Bytes> {
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|_| Error::Invalid("the body broke off".to_owned()))?;
         let length = bytes.len() + piece.len();

@@ -25,6 +25,9 @@ use crate::{Error, Result, accept, open_inference, routes};
 /// Most frames of one burst, as in the batch job.
 const MAX_FRAMES: usize = 64;
 
+/// How long the last answers may take to be sent when all requests are answered.
+const SENDING: Duration = Duration::from_secs(5);
+
 /// Shadows under way at once.
 const SHADOWS: usize = 8;
 
@@ -103,7 +106,7 @@ impl Service {
         let drain = app.inner.options.limits.drain;
         info!(url = %format!("http://{address}"), "listening; models are being loaded");
         let (closing, closed) = watch::channel(false);
-        let answering = accept::answer(listener, routes::router(app.clone(), &models), app.clone(), closed, drain);
+        let answering = accept::answer(listener, routes::router(app.clone(), &models), app.clone(), closed, SENDING);
         let answering = tokio::spawn(answering);
         let loaded = tokio::select! {
             loaded = load(&app, &models) => loaded,

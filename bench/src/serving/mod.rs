@@ -2,7 +2,7 @@
 
 mod server;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,6 +32,9 @@ const ADDED_GOAL: f64 = 1.0;
 /// Part of the loop's rate.
 const LEAST_OF_BARE: f64 = 0.95;
 
+/// Most bytes of a small sample.
+const SMALL: u64 = 200_000;
+
 /// Connections that ask the plain model.
 const CLIENTS: usize = 8;
 
@@ -44,17 +47,18 @@ pub(crate) fn run(place: &Workplace) -> Result<Vec<Row>> {
 
 async fn measure(place: &Workplace, photographs: &Photographs) -> Result<Vec<Row>> {
     let files = jpegs(photographs.folder())?;
-    let read = |path: &PathBuf| std::fs::read(path).map_err(Error::io(path));
-    let pictures: Vec<Vec<u8>> = files.iter().map(read).collect::<Result<_>>()?;
-    let asks: Arc<Vec<Request>> =
-        Arc::new(pictures.into_iter().map(|bytes| Request::bytes("/v1/detections", bytes)).collect());
+    let asks = Arc::new(requests(&files)?);
+    let samples = jpegs(&place.root.join("data-samples"))?;
+    let small = requests(&samples.into_iter().filter(|path| is_small(path)).collect::<Vec<_>>())?;
     let server = Server::start(place).await?;
     let mut rows = vec![
         Row::alone("from the start to ready", "", "s", server.started_in.as_secs_f64()),
         Row::alone("memory, ready", "", "MiB", server.mebibytes()),
     ];
     eprintln!("  one request after the other");
-    rows.extend(one_after_the_other(&server, &asks).await?);
+    let kilobytes = photographs.bytes / files.len() as u64 / 1000;
+    rows.extend(one_after_the_other(&server, &small, place.pick(20, 1), "samples up to 200 kB").await?);
+    rows.extend(one_after_the_other(&server, &asks, 1, &format!("photographs of {kilobytes} kB")).await?);
     let rounds = place.pick(5, 1);
     let mut rates = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
@@ -67,9 +71,9 @@ async fn measure(place: &Workplace, photographs: &Photographs) -> Result<Vec<Row
     }
     let row = Row::compare("saturated", LOOP, "images/s", (median(&rates.0), median(&rates.1)), true);
     rows.push(Row { ratio: Some(median(&rates.2)), ..row }.at_least(LEAST_OF_BARE).note(format!(
-        "{} JPEGs of {} kB; the client shares the cores with the server; median of {rounds} ratios, the loop without its loading",
-        files.len(),
-        photographs.bytes / files.len() as u64 / 1000
+        "{} JPEGs of {kilobytes} kB; the client shares the cores with the server; median of {rounds} ratios, the loop \
+         without its loading",
+        files.len()
     )));
     rows.push(Row::alone("memory, after these requests", "", "MiB", server.mebibytes()));
     eprintln!("  a plain model");
@@ -77,15 +81,24 @@ async fn measure(place: &Workplace, photographs: &Photographs) -> Result<Vec<Row
     Ok(rows)
 }
 
+fn requests(files: &[PathBuf]) -> Result<Vec<Request>> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(Error::io(path));
+    files.iter().map(|path| Ok(Request::bytes("/v1/detections", read(path)?))).collect()
+}
+
+fn is_small(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.len() <= SMALL)
+}
+
 /// What is added to decoding and the networks, while nobody else asks.
-async fn one_after_the_other(server: &Server, asks: &[Request]) -> Result<[Row; 2]> {
+async fn one_after_the_other(server: &Server, asks: &[Request], rounds: usize, what: &str) -> Result<[Row; 2]> {
     let mut connection = Connection::open(server.port).await?;
     for ask in asks.iter().take(4) {
         connection.ask(ask).await?;
     }
     let (mut added, mut work) = (Vec::new(), 0.0);
     let before = server.processor_seconds();
-    for ask in asks {
+    for ask in asks.iter().cycle().take(asks.len() * rounds) {
         let began = Instant::now();
         let answer = connection.ask(ask).await?;
         let took = began.elapsed().as_secs_f64() * 1e3;
@@ -96,11 +109,12 @@ async fn one_after_the_other(server: &Server, asks: &[Request]) -> Result<[Row; 
         work += own;
     }
     let processor = (server.processor_seconds() - before) * 1e3;
-    let beyond = (processor - work) / asks.len() as f64;
-    let note = format!("{:.1} ms of work a request; {} requests", work / asks.len() as f64, asks.len());
+    let count = added.len();
+    let beyond = (processor - work) / count as f64;
+    let note = format!("{:.1} ms of work a request; {count} requests", work / count as f64);
     Ok([
-        Row::alone("added to the median", WORK, "ms", median(&added)).at_most(ADDED_GOAL).note(note),
-        Row::alone("processor beyond it, a request", WORK, "ms", beyond)
+        Row::alone(&format!("added to the median, {what}"), WORK, "ms", median(&added)).at_most(ADDED_GOAL).note(note),
+        Row::alone(&format!("processor beyond it, {what}"), WORK, "ms", beyond)
             .at_most(PROCESSOR_GOAL)
             .note("the kernel counts in hundredths of a second; work is on one thread, so its time is the processor's"),
     ])
