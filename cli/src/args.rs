@@ -18,6 +18,7 @@ use crate::migrate::MigrateArgs;
 use crate::model::ModelArgs;
 use crate::registry_server::RegistryArgs;
 use crate::runs::TriggerArgs;
+use crate::serve::ServeArgs;
 use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::stream::StreamCommand;
 use crate::task::TaskCommand;
@@ -30,7 +31,8 @@ const EXAMPLES: &str = "Examples:
   safari run dags/detect.yaml --param source=data-samples
   safari run dags/detect.yaml --param source=s3://camera-traps/2026
   safari sql \"select species, count(*) as n from observations group by species order by n desc\"
-  safari export --format megadetector --output detections.json";
+  safari export --format megadetector --output detections.json
+  safari serve --model models:/wildlife@champion";
 
 /// Finds wild animals in camera-trap photographs and videos, and answers questions about them.
 #[derive(Debug, Parser)]
@@ -42,7 +44,7 @@ pub(crate) struct Args {
     /// Folder for state, tables and reports [default: safari-home]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Model folder [default: the one shipped with safari]
+    /// Model folder; `serve` takes models:/NAME@ALIAS too [default: the one shipped with safari]
     #[arg(long, global = true, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Ask this server about runs, their logs, DAGs, backfills, assets and history, not the state database, such as
@@ -124,6 +126,8 @@ pub(crate) enum Command {
     Scheduler(SchedulerArgs),
     /// Only do tasks, of any run in the shared state database
     Worker(WorkerArgs),
+    /// Answer requests for detections as they come: HTTP, WebSocket, and the Open Inference Protocol
+    Serve(ServeArgs),
     /// Look at files right away: print boxes and species, draw them with --annotate
     Detect(DetectArgs),
     /// Ask the tables media, detections and observations

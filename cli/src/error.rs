@@ -34,6 +34,9 @@ pub(crate) enum Error {
     /// The registry: its tables, files, server, or what it refuses.
     #[error(transparent)]
     Registry(#[from] model_registry::Error),
+    /// The server of live detections.
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     /// The model or a picture.
     #[error(transparent)]
     Detector(#[from] detector::Error),

@@ -21,6 +21,7 @@ mod registry;
 mod registry_server;
 mod run;
 mod runs;
+mod serve;
 mod server;
 mod signals;
 mod sql;
@@ -65,6 +66,10 @@ fn execute(args: Args) -> Result<ExitCode> {
         return config::sample();
     }
     let configuration = args.configuration()?;
+    if configuration.detector.gpu_memory_fraction < 1.0 {
+        // This process has one thread yet.
+        detector::device::limit_gpu_memory(configuration.detector.gpu_memory_fraction);
+    }
     progress::start_logging(&configuration.log.level, registry::known_secrets(&configuration))?;
     if let Command::Train(options) = args.command {
         return train::run(options, &configuration);
@@ -93,6 +98,7 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Migrate(migrate) => migrate::run(migrate, &configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,
+            Command::Serve(serve) => serve::run(serve, configuration).await,
             Command::Detect(detect) => detect::detect(detect, configuration).await,
             Command::Sql(query) => sql::sql(query, &configuration).await,
             Command::Export(options) => export::export(options, &configuration).await,

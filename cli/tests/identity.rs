@@ -121,7 +121,9 @@ fn says_who_they_are(folder: &Path, settings: &[(&str, &str)]) {
 #[test]
 fn an_address_that_others_reach_wants_identity() {
     let folder = tempfile::tempdir().unwrap();
-    for args in [["server", "--listen", "0.0.0.0:0"], ["registry", "--listen", "0.0.0.0:0"], ["api", "--listen", "0.0.0.0:0"]] {
+    for args in
+        [["server", "--listen", "0.0.0.0:0"], ["registry", "--listen", "0.0.0.0:0"], ["api", "--listen", "0.0.0.0:0"]]
+    {
         let refused = output(folder.path(), &[], &args, "");
         let words = text(&refused.stderr);
         assert!(!refused.status.success() && words.contains("safari user add"), "{args:?}: {words}");

@@ -10,6 +10,7 @@ pub mod nats;
 mod ports;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 pub mod seaweedfs;
 pub mod shaky_http;
 pub mod walk;

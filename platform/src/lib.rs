@@ -10,6 +10,7 @@ pub mod error;
 pub mod identity;
 pub mod names;
 pub mod object_store;
+pub mod public_address;
 pub mod sealing;
 pub mod serve;
 pub mod telemetry;

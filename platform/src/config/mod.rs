@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use keys::KEYS;
 pub use keys::Key;
 
+use url::Url;
+
 use crate::database::Address;
 use crate::identity::{ExternalOptions, IdentityOptions, Role};
 use crate::{Error, Result};
@@ -46,6 +48,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// `registry.*`
     pub registry: RegistryConfig,
+    /// `serve.*`
+    pub serve: ServeConfig,
     /// `identity.*`
     pub identity: IdentityConfig,
     /// `tls.*`
@@ -76,6 +80,8 @@ pub struct DetectorConfig {
     pub device: Device,
     /// The folder of `libtorch_cuda.so`; `None` means the system's library path.
     pub cuda_dir: Option<PathBuf>,
+    /// The share of a GPU's memory that this process may take, above 0, at most 1.
+    pub gpu_memory_fraction: f64,
     /// Pictures with more pixels than this are refused.
     pub max_pixels: u64,
     /// Files with more bytes than this are refused.
@@ -186,6 +192,60 @@ impl fmt::Debug for RegistryConfig {
             .field("grace_days", &self.grace_days)
             .field("webhooks_anywhere", &self.webhooks_anywhere)
             .finish()
+    }
+}
+
+/// The server of live detections.
+#[derive(Clone, Default, PartialEq)]
+pub struct ServeConfig {
+    /// Where it answers; a loaded configuration always names an address.
+    pub listen: Option<SocketAddr>,
+    /// Seconds between two looks at what an alias names; 0 never looks.
+    pub poll_seconds: u64,
+    /// Further TorchScript models by name.
+    pub models: Vec<(String, PathBuf)>,
+    /// A folder of TorchScript models that are loaded when somebody asks for them.
+    pub repository: Option<PathBuf>,
+    /// Requests that may wait.
+    pub queue: usize,
+    /// The longest that a request may take.
+    pub timeout_seconds: u64,
+    /// How long requests under way may take at the end.
+    pub drain_seconds: u64,
+    /// Bytes of a body.
+    pub max_body_bytes: usize,
+    /// Bytes of all bodies in memory.
+    pub body_memory_bytes: usize,
+    /// Pictures in one request.
+    pub max_pictures: usize,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Memory for answers that are kept; 0 keeps none.
+    pub cache_bytes: u64,
+    /// `redis://…`; empty means none.
+    pub redis: String,
+    /// How long Redis keeps an answer.
+    pub redis_keep_seconds: u64,
+    /// Cameras whose bursts are remembered.
+    pub deployments: u64,
+    /// Places, each with a slash at its end, that pictures may be fetched from.
+    pub fetch_allow: Vec<Url>,
+    /// Whether they may have internal addresses, and no TLS.
+    pub fetch_anywhere: bool,
+    /// `http://…` or `https://…` of the server that runs DAGs; empty means none.
+    pub pipeline: String,
+    /// The DAG that it is asked to run.
+    pub pipeline_dag: String,
+}
+
+/// Without the passwords that the URLs may hold.
+impl fmt::Debug for ServeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeConfig")
+            .field("listen", &self.listen)
+            .field("redis", &keys::masked(&self.redis))
+            .field("pipeline", &keys::masked(&self.pipeline))
+            .finish_non_exhaustive()
     }
 }
 
@@ -457,6 +517,7 @@ impl Config {
             state: StateConfig::default(),
             server: ServerConfig::default(),
             registry: RegistryConfig::default(),
+            serve: ServeConfig::default(),
             identity: IdentityConfig::default(),
             tls: TlsConfig::default(),
             log: LogConfig::default(),
