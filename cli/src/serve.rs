@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use jobs::services::configured_device;
 use platform::config::Config;
+use platform::serve::Entrance;
 use serving::{Options, Service};
 use tokio::sync::watch;
 use tracing::info;
@@ -21,7 +22,7 @@ Ctrl-C let requests under way end and refuse new ones; a second one ends at once
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]
 pub(crate) struct ServeArgs {
-    /// Loopback address; port 0 takes any free one [default: serve.listen]
+    /// Port 0 takes any free one; other addresses than loopback need identity [default: serve.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 }
@@ -30,6 +31,8 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<ExitCode> {
     let mut options = Options::of(&config)?;
     options.listen = args.listen.unwrap_or(options.listen);
+    let entrance = Entrance::of(&config).await?;
+    options.guard = entrance.guard;
     let device = configured_device(&config)?;
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);

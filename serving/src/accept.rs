@@ -11,6 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use platform::identity::PeerAddress;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tower::ServiceExt;
@@ -92,6 +93,8 @@ impl Connection {
         let router = self.router.map_request(move |mut request: Request<Incoming>| {
             asked.send_replace(true);
             request.extensions_mut().insert(peer);
+            // An IPv4 client of an IPv6 socket is the same one.
+            request.extensions_mut().insert(PeerAddress(peer.ip().to_canonical()));
             request
         });
         let service = TowerToHyperService::new(router);

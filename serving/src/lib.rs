@@ -5,6 +5,7 @@ mod app;
 pub mod batch;
 pub mod cache;
 pub mod detections;
+pub mod doors;
 mod error;
 pub mod fetch;
 pub mod health;

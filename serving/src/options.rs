@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use platform::config::Config;
+use platform::identity::Guard;
 use url::Url;
 
 use crate::cache::CacheOptions;
@@ -16,8 +17,10 @@ use crate::{Error, Result};
 /// All options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// A loopback address; port 0 takes any free one.
+    /// Port 0 takes any free one. One that other machines can reach needs a [`Options::guard`].
     pub listen: SocketAddr,
+    /// Who is let in; everybody, unless somebody says otherwise.
+    pub guard: Guard,
     /// What is served.
     pub model: ModelSource,
     /// How often an alias is looked at; zero never does.
@@ -88,6 +91,7 @@ impl Options {
         let limits = Limits::default();
         Self {
             listen,
+            guard: Guard::Open,
             model,
             poll: Duration::from_secs(30),
             models: Vec::new(),
@@ -113,7 +117,7 @@ impl Options {
         }
     }
 
-    /// The options of the settings.
+    /// The options of the settings, without a guard: see [`platform::serve::Entrance`].
     ///
     /// # Errors
     /// `model` names no model; `serve.pipeline` is no URL.

@@ -1,21 +1,23 @@
-//! All routes, grouped by who may ask them: a guard can be put before each group.
+//! All routes. What each needs of who asks is in [`crate::doors`].
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
+use platform::identity::{self, Guard, Refusal};
 use utoipa::OpenApi;
 
 use crate::app::App;
 use crate::open_inference::Served;
 use crate::openapi::Document;
 use crate::v2::{Backend, Limits, Models, grpc_router, rest_router};
-use crate::{detections, health, limits, models, page, problem, stream};
+use crate::{detections, doors, health, limits, models, page, problem, stream};
 
 /// Everything that a server answers.
-pub fn router(app: App, models: &Arc<Models>) -> Router {
+pub fn router(app: App, models: &Arc<Models>, guard: &Guard) -> Router {
     let work = detecting().merge(operating());
     let work = work.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(app.clone(), limits::work));
     Router::new()
@@ -26,6 +28,9 @@ pub fn router(app: App, models: &Arc<Models>) -> Router {
         .method_not_allowed_fallback(problem::no_method)
         .with_state(app.clone())
         .merge(open_inference(&app, models))
+        // Before anything of a body is read.
+        .layer(from_fn_with_state(guard.clone(), doors::pass))
+        .merge(identity::routes(guard).into_router(guard, Refusal::into_response))
         .layer(map_response(page::guarded))
         .layer(from_fn_with_state(app, limits::access))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::Router;
 use platform::config::Config;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, watch};
@@ -48,11 +49,9 @@ impl Service {
     /// An address that other machines can reach, one that is taken, or options that cannot be.
     pub async fn open(options: Options, config: Config, device: detector::device::Device) -> Result<Self> {
         let address = options.listen;
+        options.guard.check(address).map_err(|error| Error::Setup(error.to_string()))?;
         if !address.ip().is_loopback() {
-            return Err(Error::Setup(format!(
-                "{address} can be reached from other machines, and this server knows no users; give a loopback address such as \
-                 127.0.0.1:8080 with --listen, and let a gateway that knows users pass requests on"
-            )));
+            warn!(%address, "passwords and tokens come without TLS: let a gateway have the certificates");
         }
         let metrics = Metrics::new()?;
         let limits = options.limits;
@@ -96,6 +95,11 @@ impl Service {
         &self.app
     }
 
+    /// What it answers, without its socket.
+    pub fn router(&self) -> Router {
+        routes::router(self.app.clone(), &self.models, &self.app.inner.options.guard)
+    }
+
     /// Loads the models and answers until `stop` is true. Then `/healthz/ready` says so, new requests are answered with 503,
     /// and requests under way get [`crate::options::Limits::drain`] to end.
     ///
@@ -106,7 +110,13 @@ impl Service {
         let drain = app.inner.options.limits.drain;
         info!(url = %format!("http://{address}"), "listening; models are being loaded");
         let (closing, closed) = watch::channel(false);
-        let answering = accept::answer(listener, routes::router(app.clone(), &models), app.clone(), closed, SENDING);
+        let answering = accept::answer(
+            listener,
+            routes::router(app.clone(), &models, &app.inner.options.guard),
+            app.clone(),
+            closed,
+            SENDING,
+        );
         let answering = tokio::spawn(answering);
         let loaded = tokio::select! {
             loaded = load(&app, &models) => loaded,

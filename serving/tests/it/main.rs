@@ -3,6 +3,7 @@
 
 mod bursts;
 mod forms;
+mod identity;
 mod open_inference;
 mod openapi;
 mod pressure;
