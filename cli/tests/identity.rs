@@ -76,7 +76,7 @@ fn says_who_they_are(folder: &Path, settings: &[(&str, &str)]) {
     assert!(text(&odd.stderr).contains("`king` is no role: `safari roles` shows all"), "{odd:?}");
 
     std::fs::create_dir_all(folder.join("dags")).unwrap();
-    let dag = "dag: quick\ntasks:\n  only: {job: command, with: {program: 'true'}}\n";
+    let dag = "dag: quick\ntasks:\n  only: {job: command, with: {command: ['true']}}\n";
     std::fs::write(folder.join("dags/quick.yaml"), dag).unwrap();
     let dags = folder.join("dags").display().to_string();
     let server = Served::start(folder, settings, &["server", "--dags", &dags]);
