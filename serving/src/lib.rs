@@ -1,1 +1,2 @@
 //! Live detection over HTTP and gRPC.
+pub mod collections;

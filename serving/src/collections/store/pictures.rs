@@ -1,0 +1,194 @@
+//! Photographs: one row and one object for each content, however many sightings refer to it.
+//!
+//! Each upload goes to an object of a name of its own, which is noted first and belongs to a picture from the commit of its
+//! row on. So a crash leaves a note, never bytes that nobody knows of, and a removal never meets an upload of the same bytes.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{Store, Write};
+use crate::collections::{Error, Moment, Result, SightingId};
+
+/// A photograph that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    pub(crate) sha256: String,
+    pub(crate) object: String,
+    pub(crate) media_type: String,
+    pub(crate) size: i64,
+}
+
+/// A photograph whose bytes are written and that no row names yet.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    pub(crate) picture: Picture,
+}
+
+pub(super) type PictureRow = (String, String, String, i64);
+
+impl Store {
+    /// Writes the bytes of a photograph.
+    pub(crate) async fn upload(&self, bytes: Bytes, media_type: &str) -> Result<Upload> {
+        let sha256 = sha256(&bytes);
+        let object = format!("pictures/{}/{sha256}-{}", &sha256[..2], Uuid::new_v4().simple());
+        let size = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+        let mut write = self.write().await?;
+        sqlx::query("INSERT INTO stray_object (object, doomed, noted_at) VALUES ($1, 0, $2)")
+            .bind(&object)
+            .bind(Moment::now().millis())
+            .execute(write.connection())
+            .await
+            .map_err(Error::database("noting a photograph"))?;
+        write.commit().await?;
+        self.objects.put(&object, bytes).await?;
+        Ok(Upload { picture: Picture { sha256, object, media_type: media_type.to_owned(), size } })
+    }
+
+    /// Gives up an upload that no row took.
+    pub(crate) async fn forget(&self, upload: &Upload) -> Result<()> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE stray_object SET doomed = 1 WHERE object = $1")
+            .bind(&upload.picture.object)
+            .execute(write.connection())
+            .await
+            .map_err(Error::database("giving up a photograph"))?;
+        write.commit().await?;
+        self.remove_objects(vec![upload.picture.object.clone()]).await
+    }
+
+    /// The photograph of a sighting that is not deleted and is this person's.
+    pub(crate) async fn picture_of(&self, sighting: SightingId, person: &str) -> Result<Option<Picture>> {
+        let row: Option<PictureRow> = sqlx::query_as(
+            "SELECT p.sha256, p.object, p.media_type, p.size FROM sighting s JOIN picture p ON p.sha256 = s.picture
+             WHERE s.id = $1 AND s.person = $2 AND s.deleted_at IS NULL",
+        )
+        .bind(sighting.to_string())
+        .bind(person)
+        .fetch_optional(self.pool())
+        .await
+        .map_err(Error::database("looking for a photograph"))?;
+        Ok(row.map(Picture::read))
+    }
+
+    /// The bytes of a photograph.
+    pub(crate) async fn picture_bytes(&self, picture: &Picture) -> Result<Bytes> {
+        Ok(self.objects.get(&picture.object).await?)
+    }
+
+    /// Removes objects that no picture names: those that are doomed, and uploads that began before `before` and never ended.
+    /// Gives their number.
+    ///
+    /// # Errors
+    /// The database or the object store does not do what it is asked; then the rest is removed at the next call.
+    pub async fn remove_strays(&self, before: Moment) -> Result<u64> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE stray_object SET doomed = 1 WHERE doomed = 0 AND noted_at < $1")
+            .bind(before.millis())
+            .execute(write.connection())
+            .await
+            .map_err(Error::database("looking for photographs that were left behind"))?;
+        write.commit().await?;
+        let mut removed = 0;
+        loop {
+            let doomed: Vec<String> = sqlx::query_scalar("SELECT object FROM stray_object WHERE doomed = 1 LIMIT 100")
+                .fetch_all(self.pool())
+                .await
+                .map_err(Error::database("looking for photographs that were left behind"))?;
+            if doomed.is_empty() {
+                return Ok(removed);
+            }
+            removed += doomed.len() as u64;
+            self.remove_objects(doomed).await?;
+        }
+    }
+
+    /// Removes doomed objects, then the notes of them.
+    pub(super) async fn remove_objects(&self, doomed: Vec<String>) -> Result<()> {
+        for object in doomed {
+            self.objects.delete(&object).await?;
+            let mut write = self.write().await?;
+            sqlx::query("DELETE FROM stray_object WHERE object = $1 AND doomed = 1")
+                .bind(&object)
+                .execute(write.connection())
+                .await
+                .map_err(Error::database("forgetting a photograph"))?;
+            write.commit().await?;
+        }
+        Ok(())
+    }
+}
+
+impl Write {
+    /// Makes the row of a photograph, or takes the one that has the same bytes, and holds it until the end of the change.
+    /// Gives whether the upload's object is now the picture's.
+    pub(crate) async fn take_picture(&mut self, upload: &Upload) -> Result<bool> {
+        let picture = &upload.picture;
+        // An update of nothing locks the row: nobody removes it before a sighting refers to it.
+        let object: String = sqlx::query_scalar(
+            "INSERT INTO picture (sha256, object, media_type, size, created_at) VALUES ($1, $2, $3, $4, $5)
+             ON CONFLICT (sha256) DO UPDATE SET sha256 = excluded.sha256 RETURNING object",
+        )
+        .bind(&picture.sha256)
+        .bind(&picture.object)
+        .bind(&picture.media_type)
+        .bind(picture.size)
+        .bind(Moment::now().millis())
+        .fetch_one(self.connection())
+        .await
+        .map_err(Error::database("keeping a photograph"))?;
+        if object != picture.object {
+            return Ok(false);
+        }
+        let taken = sqlx::query("DELETE FROM stray_object WHERE object = $1 AND doomed = 0")
+            .bind(&picture.object)
+            .execute(self.connection())
+            .await
+            .map_err(Error::database("keeping a photograph"))?;
+        if taken.rows_affected() == 0 {
+            return Err(Error::Unmet("the photograph took too long to be written: send it again".to_owned()));
+        }
+        Ok(true)
+    }
+
+    /// Removes the row of a photograph that no sighting refers to any more; gives the object that is to be removed after the
+    /// commit. `for_update` is [`Store::for_update`].
+    pub(super) async fn drop_picture(&mut self, sha256: &str, for_update: &'static str) -> Result<Option<String>> {
+        // Whoever is about to refer to it comes first; their sighting is then seen by the next statement.
+        let lock = sqlx::AssertSqlSafe(format!("SELECT object FROM picture WHERE sha256 = $1{for_update}"));
+        let object: Option<String> = sqlx::query_scalar(lock)
+            .bind(sha256)
+            .fetch_optional(self.connection())
+            .await
+            .map_err(Error::database("removing a photograph"))?;
+        let Some(object) = object else { return Ok(None) };
+        let removed = sqlx::query(
+            "DELETE FROM picture WHERE sha256 = $1 AND NOT EXISTS (SELECT 1 FROM sighting s WHERE s.picture = $1)",
+        )
+        .bind(sha256)
+        .execute(self.connection())
+        .await
+        .map_err(Error::database("removing a photograph"))?;
+        if removed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        sqlx::query("INSERT INTO stray_object (object, doomed, noted_at) VALUES ($1, 1, $2)")
+            .bind(&object)
+            .bind(Moment::now().millis())
+            .execute(self.connection())
+            .await
+            .map_err(Error::database("removing a photograph"))?;
+        Ok(Some(object))
+    }
+}
+
+impl Picture {
+    pub(super) fn read((sha256, object, media_type, size): PictureRow) -> Self {
+        Self { sha256, object, media_type, size }
+    }
+}
+
+/// In hex.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
