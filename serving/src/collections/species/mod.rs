@@ -8,7 +8,7 @@ use std::path::Path;
 use detector::taxonomy::{FusionOptions, Rank, Taxonomy};
 
 use super::Result;
-pub use status::{Listed, Status};
+pub use status::{Listed, SOURCE, Status};
 
 /// A taxon by its name in URLs, such as `panthera-onca`: small letters, digits, `-` and one `.` at most.
 ///
