@@ -75,7 +75,9 @@ pub enum Error {
     Migrate(#[from] sqlx::migrate::MigrateError),
 
     /// The tables of a database that others use are changed by an operator only.
-    #[error("the tables of collections in {database} are not those of this version: run `safari migrate`, then start again")]
+    #[error(
+        "the tables of collections in {database} are not those of this version: run `safari migrate`, then start again"
+    )]
     OldTables {
         /// The database, without its password.
         database: String,
@@ -114,7 +116,9 @@ impl Error {
                 sqlx::Error::PoolTimedOut | sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => true,
                 // SQLite's SQLITE_BUSY, and PostgreSQL's deadlocks, shutdowns and lost connections.
                 sqlx::Error::Database(failure) => failure.code().is_some_and(|code| {
-                    matches!(&*code, "5" | "517" | "40001" | "40P01") || code.starts_with("57P") || code.starts_with("08")
+                    matches!(&*code, "5" | "517" | "40001" | "40P01")
+                        || code.starts_with("57P")
+                        || code.starts_with("08")
                 }),
                 _ => false,
             },

@@ -72,12 +72,7 @@ impl Collections {
     }
 
     /// On tables that are open already.
-    pub fn new(
-        store: Store,
-        catalogue: Catalogue,
-        detections: Arc<dyn Detections>,
-        detect: Arc<dyn Detect>,
-    ) -> Self {
+    pub fn new(store: Store, catalogue: Catalogue, detections: Arc<dyn Detections>, detect: Arc<dyn Detect>) -> Self {
         Self { store, catalogue: Arc::new(catalogue), detections, detect }
     }
 

@@ -126,7 +126,8 @@ impl Collections {
 
     fn species_of(&self, guess: &Guess) -> Result<String> {
         let found = self.catalogue.named(&guess.scientific_name, guess.common_name.as_deref());
-        let unknown = || Error::Unmet(format!("{} is no species of this server: give `species`", guess.scientific_name));
+        let unknown =
+            || Error::Unmet(format!("{} is no species of this server: give `species`", guess.scientific_name));
         found.map(|species| species.id.clone()).ok_or_else(unknown)
     }
 }

@@ -24,7 +24,10 @@ use crate::collections::{Collections, Error, Result as Done};
     get, path = "/v1/me/profile", operation_id = "showProfile", tag = "collections",
     responses((status = 200, description = "The profile.", body = ProfileView), Problems)
 )]
-pub(super) async fn profile(State(collections): State<Collections>, person: Person) -> Result<Json<ProfileView>, Problem> {
+pub(super) async fn profile(
+    State(collections): State<Collections>,
+    person: Person,
+) -> Result<Json<ProfileView>, Problem> {
     let profile = collections.store().profile(&person.id).await?;
     Ok(Json(ProfileView::of(&person, profile)))
 }
@@ -161,7 +164,9 @@ impl Export {
                     let mut text = Vec::new();
                     for seen in page {
                         if seen.is_deleted {
-                            text.extend(line(json!({"kind": "deleted", "key": seen.key, "deleted_at": seen.updated_at})));
+                            text.extend(line(
+                                json!({"kind": "deleted", "key": seen.key, "deleted_at": seen.updated_at}),
+                            ));
                             continue;
                         }
                         self.counts.0 += 1;

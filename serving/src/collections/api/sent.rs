@@ -118,13 +118,10 @@ async fn photograph(request: Request, state: &Collections, key: Option<Key>) -> 
 /// A form with the fields `sighting` (JSON) and `picture` (a file).
 async fn form(request: Request, state: &Collections, key: Option<Key>) -> Result<Wanted, Problem> {
     let unreadable = |status: StatusCode, text: String| Problem::new("the form cannot be read", status, text);
-    let mut form = Multipart::from_request(request, state)
-        .await
-        .map_err(|error| unreadable(error.status(), error.body_text()))?;
+    let mut form =
+        Multipart::from_request(request, state).await.map_err(|error| unreadable(error.status(), error.body_text()))?;
     let (mut body, mut picture) = (NewSightingBody::default(), None);
-    while let Some(field) =
-        form.next_field().await.map_err(|error| unreadable(error.status(), error.body_text()))?
-    {
+    while let Some(field) = form.next_field().await.map_err(|error| unreadable(error.status(), error.body_text()))? {
         let name = field.name().unwrap_or_default().to_owned();
         let bytes = field.bytes().await.map_err(|error| unreadable(error.status(), error.body_text()))?;
         match name.as_str() {

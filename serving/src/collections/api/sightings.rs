@@ -148,7 +148,7 @@ pub(super) async fn list(
         whose: whose.clone(),
         species: species.as_deref(),
         near: near(wanted.near.as_deref(), wanted.within_km)?,
-        sensitive: collections.catalogue().sensitive(),
+        open: collections.catalogue().open(),
         after: wanted.page_token.as_deref().map(read_order).transpose()?,
         limit: limit as i64 + 1,
     };
@@ -267,6 +267,8 @@ fn near(text: Option<&str>, within_km: Option<f64>) -> Done<Option<Near>> {
 
 fn read_order(text: &str) -> Result<Order, Problem> {
     let text = read_token(text)?;
-    let read = text.split_once(' ').and_then(|(sorted, id)| Some(Order { sorted: sorted.parse().ok()?, id: id.parse().ok()? }));
+    let read = text
+        .split_once(' ')
+        .and_then(|(sorted, id)| Some(Order { sorted: sorted.parse().ok()?, id: id.parse().ok()? }));
     read.ok_or_else(bad_token)
 }

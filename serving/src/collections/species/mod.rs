@@ -60,7 +60,7 @@ pub struct Catalogue {
     /// By the scientific name, of which the ancestor comes first.
     by_scientific: HashMap<String, Vec<SpeciesId>>,
     leaves_below: BTreeMap<SpeciesId, Vec<SpeciesId>>,
-    sensitive: Vec<SpeciesId>,
+    open: Vec<SpeciesId>,
 }
 
 impl Catalogue {
@@ -81,12 +81,12 @@ impl Catalogue {
             species: BTreeMap::new(),
             by_scientific: HashMap::new(),
             leaves_below: BTreeMap::new(),
-            sensitive: Vec::new(),
+            open: Vec::new(),
         };
         catalogue.add_names_above(taxonomy);
         catalogue.add_leaves(taxonomy);
         catalogue.add_statuses(&status::table()?);
-        catalogue.sensitive = catalogue.all().filter(|species| species.is_sensitive()).map(|s| s.id.clone()).collect();
+        catalogue.open = catalogue.all().filter(|species| !species.is_sensitive()).map(|s| s.id.clone()).collect();
         Ok(catalogue)
     }
 
@@ -114,9 +114,10 @@ impl Catalogue {
         exact().or_else(|| self.get(found.first()?))
     }
 
-    /// Ids of all taxa whose places and times are blurred for other people.
-    pub fn sensitive(&self) -> &[SpeciesId] {
-        &self.sensitive
+    /// Ids of all taxa whose exact places and times other people may know. What is not among them is blurred, also a taxon
+    /// that this vocabulary has no more.
+    pub fn open(&self) -> &[SpeciesId] {
+        &self.open
     }
 
     /// How many taxa a collection can have.
@@ -277,9 +278,11 @@ mod tests {
     fn what_may_be_threatened_is_sensitive() {
         let catalogue = shipped();
         let sensitive = |id: &str| catalogue.get(id).unwrap().is_sensitive();
-        for id in ["panthera-tigris", "panthera", "felidae", "carnivora", "mammalia", "gorilla", "loxodonta", "equus.zebra"] {
+        for id in
+            ["panthera-tigris", "panthera", "felidae", "carnivora", "mammalia", "gorilla", "loxodonta", "equus.zebra"]
+        {
             assert!(sensitive(id), "{id}");
-            assert!(catalogue.sensitive().iter().any(|found| found == id), "{id}");
+            assert!(!catalogue.open().iter().any(|found| found == id), "{id}");
         }
         for id in ["vulpes-vulpes", "vulpes", "panthera-onca", "aepyceros-melampus", "corvidae.jay", "insecta"] {
             assert!(catalogue.get(id).is_none_or(|species| !species.is_sensitive()), "{id}");

@@ -2,9 +2,9 @@
 
 use sqlx::AssertSqlSafe;
 
+use super::Store;
 use super::pictures::{Picture, PictureRow};
 use super::rows::{COLUMNS, Seen};
-use super::Store;
 use crate::collections::person::PersonId;
 use crate::collections::{Error, Result};
 
@@ -21,8 +21,10 @@ pub(crate) struct Pages {
 impl Store {
     /// The next sightings of a person, deleted ones too: their keys are kept, and so told.
     pub(crate) async fn next_sightings(&self, person: &PersonId, pages: &mut Pages) -> Result<Vec<Seen>> {
-        let sql = format!("SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
-            WHERE s.person = $1 AND s.no > $2 ORDER BY s.no LIMIT $3");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
+            WHERE s.person = $1 AND s.no > $2 ORDER BY s.no LIMIT $3"
+        );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(person.as_str()).bind(pages.last_sighting).bind(PAGE);
         let rows = query.fetch_all(self.pool()).await.map_err(Error::database("reading a collection"))?;
         let seen = rows.iter().map(Seen::read).collect::<Result<Vec<_>>>()?;

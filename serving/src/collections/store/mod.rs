@@ -23,7 +23,8 @@ pub(crate) use leaderboard::{Standing, Standings};
 pub(crate) use mine::Pages;
 pub(crate) use pictures::{Picture, Upload, sha256};
 pub(crate) use profiles::{LONGEST_NAME, Profile};
-pub(crate) use rows::{Seen, Source};
+pub(crate) use rows::Seen;
+pub use rows::Source;
 pub(crate) use sightings::{Added, Changes, Filter, Near, NewSighting, Order, Whose};
 pub(crate) use summary::{BestPicture, Tally};
 

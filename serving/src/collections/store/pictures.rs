@@ -48,12 +48,16 @@ impl Store {
     /// Gives up an upload that no row took.
     pub(crate) async fn forget(&self, upload: &Upload) -> Result<()> {
         let mut write = self.write().await?;
-        sqlx::query("UPDATE stray_object SET doomed = 1 WHERE object = $1")
+        let doomed = sqlx::query("UPDATE stray_object SET doomed = 1 WHERE object = $1")
             .bind(&upload.picture.object)
             .execute(write.connection())
             .await
             .map_err(Error::database("giving up a photograph"))?;
         write.commit().await?;
+        // A commit whose answer was lost has given the object to a picture.
+        if doomed.rows_affected() == 0 {
+            return Ok(());
+        }
         self.remove_objects(vec![upload.picture.object.clone()]).await
     }
 

@@ -10,7 +10,8 @@ use crate::collections::place::Place;
 use crate::collections::{Error, Handle, Moment, Result, SightingId};
 
 /// The columns that [`Seen::read`] takes, of `s`, a sighting, and `c`, its collector.
-pub(super) const COLUMNS: &str = "s.no, s.id, s.person, c.handle, c.name, s.key, s.digest, s.species, s.source, s.confidence,
+pub(super) const COLUMNS: &str =
+    "s.no, s.id, s.person, c.handle, c.name, s.key, s.digest, s.species, s.source, s.confidence,
     s.model, s.detection, s.picture, s.seen_at, s.sorted_at, s.sorted_day, s.latitude, s.longitude, s.accuracy_m,
     s.created_at, s.updated_at, s.deleted_at";
 

@@ -76,8 +76,8 @@ pub(crate) struct Filter<'a> {
     pub(crate) whose: Whose,
     pub(crate) species: Option<&'a str>,
     pub(crate) near: Option<Near>,
-    /// Species whose places are known to others by their cells only.
-    pub(crate) sensitive: &'a [String],
+    /// Species whose exact places others may know; all others by their cells only.
+    pub(crate) open: &'a [String],
     /// Only rows behind this one.
     pub(crate) after: Option<Order>,
     pub(crate) limit: i64,
@@ -97,8 +97,10 @@ impl Whose {
 impl Store {
     /// The sighting of a person that a key names, deleted or not.
     pub(crate) async fn sighting_of_key(&self, person: &PersonId, key: &Key) -> Result<Option<Seen>> {
-        let sql = format!("SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
-            WHERE s.person = $1 AND s.key = $2");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
+            WHERE s.person = $1 AND s.key = $2"
+        );
         let row = sqlx::query(AssertSqlSafe(sql)).bind(person.as_str()).bind(key.as_str()).fetch_optional(self.pool());
         let row = row.await.map_err(Error::database("looking for a key"))?;
         row.as_ref().map(Seen::read).transpose()
@@ -106,9 +108,12 @@ impl Store {
 
     /// A sighting that a person may see: their own, or one of a collector who is not hidden.
     pub(crate) async fn sighting(&self, person: &PersonId, id: SightingId) -> Result<Option<Seen>> {
-        let sql = format!("SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
-            WHERE s.id = $1 AND s.deleted_at IS NULL AND (s.person = $2 OR c.hidden = 0)");
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(person.as_str()).fetch_optional(self.pool());
+        let sql = format!(
+            "SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
+            WHERE s.id = $1 AND s.deleted_at IS NULL AND (s.person = $2 OR c.hidden = 0)"
+        );
+        let row =
+            sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(person.as_str()).fetch_optional(self.pool());
         let row = row.await.map_err(Error::database("looking for a sighting"))?;
         row.as_ref().map(Seen::read).transpose()
     }
@@ -278,7 +283,9 @@ impl Store {
     /// Lists sightings that `viewer` may see. Exact places decide only where the viewer may see them.
     pub(crate) async fn sightings(&self, viewer: &Person, filter: &Filter<'_>) -> Result<Vec<Seen>> {
         let mut statement = Statement::new("SELECT ");
-        statement.push(COLUMNS).push(" FROM sighting s JOIN collector c ON c.person = s.person WHERE s.deleted_at IS NULL");
+        statement
+            .push(COLUMNS)
+            .push(" FROM sighting s JOIN collector c ON c.person = s.person WHERE s.deleted_at IS NULL");
         let sorted = match &filter.whose {
             Whose::Mine => {
                 statement.push(" AND s.person = ").text(viewer.id.as_str());
@@ -298,7 +305,7 @@ impl Store {
             statement.push(" AND s.species = ").text(species);
         }
         if let Some(near) = filter.near {
-            push_near(&mut statement, viewer, near, filter.sensitive);
+            push_near(&mut statement, viewer, near, filter.open);
         }
         if let Some(after) = &filter.after {
             statement.push(" AND (").push(sorted).push(" < ").number(after.sorted);
@@ -319,8 +326,10 @@ impl Store {
 impl Write {
     /// One's own sighting that is not deleted; `lock` ends the statement.
     async fn own_sighting(&mut self, person: &PersonId, id: SightingId, lock: &'static str) -> Result<Option<Seen>> {
-        let sql = format!("SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
-            WHERE s.id = $1 AND s.person = $2 AND s.deleted_at IS NULL{lock}");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM sighting s JOIN collector c ON c.person = s.person
+            WHERE s.id = $1 AND s.person = $2 AND s.deleted_at IS NULL{lock}"
+        );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(id.to_string()).bind(person.as_str());
         let row = query.fetch_optional(self.connection()).await.map_err(Error::database("looking for a sighting"))?;
         row.as_ref().map(Seen::read).transpose()
@@ -328,25 +337,25 @@ impl Write {
 }
 
 /// The squared straight line from the place, or from the middle of its cell where the viewer is told no more.
-fn push_near(statement: &mut Statement, viewer: &Person, near: Near, sensitive: &[String]) {
-    let blurs = !viewer.sees_exact && !sensitive.is_empty();
+fn push_near(statement: &mut Statement, viewer: &Person, near: Near, open: &[String]) {
     statement.push(" AND s.x IS NOT NULL AND (");
-    if blurs {
-        statement.push("(s.person <> ").text(viewer.id.as_str()).push(" AND s.species IN ").row();
-        for species in sensitive {
+    if viewer.sees_exact || open.is_empty() {
+        let columns = if viewer.sees_exact { ["s.x", "s.y", "s.z"] } else { ["s.cell_x", "s.cell_y", "s.cell_z"] };
+        push_within(statement, near, columns);
+    } else {
+        statement.push("(s.person <> ").text(viewer.id.as_str()).push(" AND s.species NOT IN ").row();
+        for species in open {
             statement.text(species);
         }
         statement.end_row().push(" AND ");
         push_within(statement, near, ["s.cell_x", "s.cell_y", "s.cell_z"]);
-        statement.push(") OR ((s.person = ").text(viewer.id.as_str()).push(" OR s.species NOT IN ").row();
-        for species in sensitive {
+        statement.push(") OR ((s.person = ").text(viewer.id.as_str()).push(" OR s.species IN ").row();
+        for species in open {
             statement.text(species);
         }
         statement.end_row().push(") AND ");
         push_within(statement, near, ["s.x", "s.y", "s.z"]);
         statement.push(")");
-    } else {
-        push_within(statement, near, ["s.x", "s.y", "s.z"]);
     }
     statement.push(")");
 }

@@ -54,6 +54,9 @@ impl Store {
         .fetch_all(self.pool())
         .await
         .map_err(Error::database("looking for the best photographs"))?;
-        Ok(rows.into_iter().map(|(species, sighting, confidence)| BestPicture { species, sighting, confidence }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(species, sighting, confidence)| BestPicture { species, sighting, confidence })
+            .collect())
     }
 }
