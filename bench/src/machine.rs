@@ -52,6 +52,21 @@ pub(crate) fn value(file: &str, key: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// Seconds of the processor that a process has taken; 0 if it has ended.
+pub(crate) fn processor_seconds(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let ticks = rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+    // The kernel counts in hundredths of a second.
+    ticks as f64 / 100.0
+}
+
+/// MiB of memory of a process; a page that several share counts in parts (`Pss`).
+pub(crate) fn mebibytes(pid: u32) -> f64 {
+    let pss = value(&format!("/proc/{pid}/smaps_rollup"), "Pss:").and_then(|text| leading_number(&text));
+    pss.unwrap_or(0) as f64 / 1024.0
+}
+
 fn git(root: &Path, args: &[&str]) -> Option<String> {
     let output = Command::new("git").current_dir(root).args(args).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -7,6 +7,7 @@ mod bare;
 mod error;
 mod first;
 mod forward;
+mod http;
 mod job;
 mod machine;
 mod memory;
@@ -16,6 +17,7 @@ mod photographs;
 mod process;
 mod registry;
 mod results;
+mod serving;
 mod table;
 mod turns;
 mod workplace;
@@ -71,6 +73,8 @@ enum Section {
     Postgres,
     /// The model registry beside MLflow's own server
     Registry,
+    /// Live detections beside the bare loop
+    Serving,
     /// The same DAGs beside Python orchestrators
     Peers,
     /// Write the measured tables into docs/benchmarks.md
@@ -110,11 +114,13 @@ fn execute(args: Args) -> Result<()> {
             measure(&place, "orchestrator", orchestrator::run)?;
             measure(&place, "postgres", orchestrator::run_on_postgres)?;
             measure(&place, "registry", registry::run)?;
+            measure(&place, "serving", serving::run)?;
             measure(&place, "peers", orchestrator::run_peers)
         }
         Section::Orchestrator => measure(&place, "orchestrator", orchestrator::run),
         Section::Postgres => measure(&place, "postgres", orchestrator::run_on_postgres),
         Section::Registry => measure(&place, "registry", registry::run),
+        Section::Serving => measure(&place, "serving", serving::run),
         Section::Peers => measure(&place, "peers", orchestrator::run_peers),
         Section::Job => measure(&place, "job", job::run),
         Section::Memory => measure(&place, "memory", memory::run),

@@ -67,6 +67,12 @@ impl Row {
         Self { goal: Some(format!("ratio ≥ {least}")), met, ..self }
     }
 
+    /// The lone number is to be at most `most`.
+    pub(crate) fn at_most(self, most: f64) -> Self {
+        let met = self.ours.map(|ours| ours <= most);
+        Self { goal: Some(format!("≤ {most}")), met, ..self }
+    }
+
     /// With a remark.
     pub(crate) fn note(self, note: impl Into<String>) -> Self {
         Self { note: Some(note.into()), ..self }

@@ -11,7 +11,8 @@ const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
 /// Sections in the document's order.
-const SECTIONS: [&str; 8] = ["job", "memory", "first", "forward", "orchestrator", "postgres", "peers", "registry"];
+const SECTIONS: [&str; 9] =
+    ["job", "memory", "first", "forward", "orchestrator", "postgres", "peers", "registry", "serving"];
 
 const HEADER: [&str; 8] = ["what", "Safari", "against", "its number", "unit", "ratio", "goal", "met"];
 

@@ -85,6 +85,15 @@ impl Workplace {
         command
     }
 
+    /// `safari serve` that keeps no answers, with a plain model beside the one that is shipped.
+    pub(crate) fn serve(&self, home: &Path, port: u16, plain: &Path) -> Command {
+        let mut command = self.safari();
+        command.arg("--home").arg(home).args(["--set", "serve.cache_bytes=0", "--set", "log.level=warn", "--set"]);
+        command.arg(format!("serve.models=plain={}", plain.display()));
+        command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+        command
+    }
+
     /// The bare loop over `source`.
     pub(crate) fn bare_loop(&self, source: &Path) -> Command {
         let mut command = Command::new(&self.bench);

@@ -12,14 +12,18 @@ use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
 use crate::history::HistoryCommand;
+use crate::login::LoginArgs;
 use crate::logs::LogsArgs;
 use crate::migrate::MigrateArgs;
 use crate::model::ModelArgs;
 use crate::registry_server::RegistryArgs;
 use crate::runs::TriggerArgs;
+use crate::serve::ServeArgs;
 use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
 use crate::stream::StreamCommand;
 use crate::task::TaskCommand;
+use crate::token::TokenCommand;
+use crate::user::{RolesArgs, UserCommand};
 use crate::{detect::DetectArgs, export::ExportArgs, run::RunArgs, sql::SqlArgs, train::TrainArgs};
 
 const EXAMPLES: &str = "Examples:
@@ -27,7 +31,8 @@ const EXAMPLES: &str = "Examples:
   safari run dags/detect.yaml --param source=data-samples
   safari run dags/detect.yaml --param source=s3://camera-traps/2026
   safari sql \"select species, count(*) as n from observations group by species order by n desc\"
-  safari export --format megadetector --output detections.json";
+  safari export --format megadetector --output detections.json
+  safari serve --model models:/wildlife@champion";
 
 /// Finds wild animals in camera-trap photographs and videos, and answers questions about them.
 #[derive(Debug, Parser)]
@@ -39,7 +44,7 @@ pub(crate) struct Args {
     /// Folder for state, tables and reports [default: safari-home]
     #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
-    /// Model folder [default: the one shipped with safari]
+    /// Model folder; `serve` takes models:/NAME@ALIAS too [default: the one shipped with safari]
     #[arg(long, global = true, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Ask this server about runs, their logs, DAGs, backfills, assets and history, not the state database, such as
@@ -101,12 +106,28 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// Registered models: register, show, compare, promote, copy, package them
     Model(ModelArgs),
+    /// People who may ask servers: add, list, disable them, change passwords and roles
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Tokens of people and services: make, list, revoke them
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Show what each role may do
+    Roles(RolesArgs),
+    /// Log in to a server: keeps a token for it in the home
+    Login(LoginArgs),
     /// Bring the tables of the databases up to date
     Migrate(MigrateArgs),
     /// Only decide when runs are made and begin; workers do the tasks
     Scheduler(SchedulerArgs),
     /// Only do tasks, of any run in the shared state database
     Worker(WorkerArgs),
+    /// Answer requests for detections as they come: HTTP, WebSocket, and the Open Inference Protocol
+    Serve(ServeArgs),
     /// Look at files right away: print boxes and species, draw them with --annotate
     Detect(DetectArgs),
     /// Ask the tables media, detections and observations

@@ -1,7 +1,6 @@
 //! What ends the program with exit code 1.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use platform::database::Address;
@@ -35,6 +34,9 @@ pub(crate) enum Error {
     /// The registry: its tables, files, server, or what it refuses.
     #[error(transparent)]
     Registry(#[from] model_registry::Error),
+    /// The server of live detections.
+    #[error(transparent)]
+    Serving(#[from] serving::Error),
     /// The model or a picture.
     #[error(transparent)]
     Detector(#[from] detector::Error),
@@ -52,20 +54,6 @@ pub(crate) enum Error {
     /// A path on the command line that does not exist.
     #[error("{0}: there is no such file or folder")]
     MissingPath(PathBuf),
-    /// An address that others can reach.
-    #[error(
-        "{0} can be reached from other machines, and the API knows no users yet; give a loopback address such as \
-         127.0.0.1:8750 with --listen, and let a gateway that knows users pass requests on"
-    )]
-    OpenAddress(SocketAddr),
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; another program may use it, give another with --listen")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
     /// The folder of DAG files is not there.
     #[error("{0}: there is no such folder; give the folder of DAG files with --dags")]
     NoDagFolder(PathBuf),
@@ -122,6 +110,20 @@ pub(crate) enum Error {
     /// A copy that would be its own original.
     #[error("model {0} is to be copied onto itself; give another server with --from or --to, or another name")]
     CopyOntoItself(String),
+    /// A file of secrets cannot be read or written.
+    #[error("{path} cannot be used: {source}")]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No password was given.
+    #[error("no password was given: type it, give it as one line on standard input, or let --generate make one")]
+    NoPassword,
+    /// `safari login` knows no server.
+    #[error("say which server to log in to, with --server URL")]
+    NoServer,
     /// A run ended with a failed task.
     #[error("{0}")]
     RunFailed(String),

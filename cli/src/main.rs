@@ -6,11 +6,13 @@ mod backend;
 mod backfill;
 mod cache;
 mod config;
+mod credentials;
 mod dag;
 mod detect;
 mod error;
 mod export;
 mod history;
+mod login;
 mod logs;
 mod migrate;
 mod model;
@@ -19,13 +21,16 @@ mod registry;
 mod registry_server;
 mod run;
 mod runs;
+mod serve;
 mod server;
 mod signals;
 mod sql;
 mod stream;
 mod summary;
 mod task;
+mod token;
 mod train;
+mod user;
 mod versions;
 mod watch;
 
@@ -61,6 +66,10 @@ fn execute(args: Args) -> Result<ExitCode> {
         return config::sample();
     }
     let configuration = args.configuration()?;
+    if configuration.detector.gpu_memory_fraction < 1.0 {
+        // This process has one thread yet.
+        detector::device::limit_gpu_memory(configuration.detector.gpu_memory_fraction);
+    }
     progress::start_logging(&configuration.log.level, registry::known_secrets(&configuration))?;
     if let Command::Train(options) = args.command {
         return train::run(options, &configuration);
@@ -82,9 +91,14 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Api(api) => server::api(api, configuration).await,
             Command::Registry(registry) => registry_server::run(registry, &configuration).await,
             Command::Model(model) => model::run(model, configuration).await,
+            Command::User { command } => user::run(command, &configuration).await,
+            Command::Token { command } => token::run(command, &configuration).await,
+            Command::Roles(options) => user::roles(options),
+            Command::Login(options) => login::run(options, &configuration).await,
             Command::Migrate(migrate) => migrate::run(migrate, &configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,
+            Command::Serve(serve) => serve::run(serve, configuration).await,
             Command::Detect(detect) => detect::detect(detect, configuration).await,
             Command::Sql(query) => sql::sql(query, &configuration).await,
             Command::Export(options) => export::export(options, &configuration).await,

@@ -1,4 +1,4 @@
-//! `safari migrate`: brings the tables of the state of runs and of the registry up to date.
+//! `safari migrate`: brings the tables of the state of runs, of the registry and of identity up to date.
 
 use std::process::ExitCode;
 
@@ -23,10 +23,14 @@ pub(crate) struct MigrateArgs {
 
 /// Does what the command says.
 pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> {
-    let (state, registry) = (config.state_address(), args.registry.database(config));
+    let (state, registry, identity) =
+        (config.state_address(), args.registry.database(config), config.identity_address());
     let of_state = pipeline::Store::pending(&Database::open(&state).await?).await?;
     let of_registry = model_registry::store::Store::pending(&registry).await?;
-    for (name, address, pending) in [("state", &state, &of_state), ("registry", &registry, &of_registry)] {
+    let of_identity = platform::identity::store::Store::pending(&Database::open(&identity).await?).await?;
+    let all =
+        [("state", &state, &of_state), ("registry", &registry, &of_registry), ("identity", &identity, &of_identity)];
+    for (name, address, pending) in all {
         if pending.is_empty() {
             print(&format!("{name} in {address}: up to date"))?;
         }
@@ -35,11 +39,12 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
             print(&format!("{name} in {address}: {migration} {verb}"))?;
         }
     }
-    let missing = of_state.len() + of_registry.len();
+    let missing = of_state.len() + of_registry.len() + of_identity.len();
     if args.check {
         return if missing == 0 { Ok(ExitCode::SUCCESS) } else { Err(Error::OldTables(missing)) };
     }
     open_store(config).await?;
     model_registry::store::Store::open(&registry, ARTIFACT_ROOT).await?;
+    platform::identity::store::Store::open(&identity).await?;
     Ok(ExitCode::SUCCESS)
 }

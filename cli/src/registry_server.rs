@@ -12,8 +12,9 @@ use pipeline::dag::parse_duration;
 use platform::config::Config;
 use platform::database::Address;
 use platform::object_store::Location;
+use platform::serve::Entrance;
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::info;
 
 use crate::error::{Error, Result};
 use crate::model::{Format, print_json};
@@ -31,7 +32,7 @@ under way end. On PostgreSQL run `safari migrate` first; SQLite's tables are bro
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, after_help = NOTES)]
 pub(crate) struct RegistryArgs {
-    /// Loopback address; port 0 takes any free one [default: registry.listen]
+    /// Address; port 0 takes any free one [default: registry.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     #[command(flatten)]
@@ -90,7 +91,7 @@ pub(crate) async fn run(args: RegistryArgs, config: &Config) -> Result<ExitCode>
         return collect(older_than, dry_run, format, &place, config).await;
     }
     let listen = args.listen.or(config.registry.listen).unwrap_or(LISTEN);
-    let options = Options { listen, places: args.place.places(config)? };
+    let options = Options { listen, entrance: Entrance::of(config).await?, places: args.place.places(config)? };
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);
     let service = Service::open(&options).await?;
@@ -102,19 +103,19 @@ pub(crate) async fn run(args: RegistryArgs, config: &Config) -> Result<ExitCode>
         signals.next().await;
         std::process::exit(1);
     });
-    service.run(stopped).await?;
+    service.run(stopped).await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// What `safari server` is to answer as a registry; none if it is not to.
-pub(crate) fn options_of_server(given: Option<&str>, config: &Config) -> Result<Option<Options>> {
+pub(crate) fn options_of_server(given: Option<&str>, entrance: &Entrance, config: &Config) -> Result<Option<Options>> {
     let listen = match given {
         Some("off") => None,
         Some(address) => Some(address.parse().map_err(|_| Error::NoRegistryAddress(address.to_owned()))?),
         None => config.registry.listen,
     };
     let Some(listen) = listen else { return Ok(None) };
-    Ok(Some(Options { listen, places: Places::of(config)? }))
+    Ok(Some(Options { listen, entrance: entrance.clone(), places: Places::of(config)? }))
 }
 
 /// Removes what was deleted long ago, and what uploads that broke off a day ago left behind.
@@ -146,11 +147,7 @@ async fn collect(
 /// Begins to answer beside other roles, until `stopped`.
 pub(crate) async fn serving(options: &Options, stopped: watch::Receiver<bool>) -> Result<tokio::task::JoinHandle<()>> {
     let service = Service::open(options).await?;
-    Ok(tokio::spawn(async move {
-        if let Err(error) = service.run(stopped).await {
-            error!(%error, "the registry has stopped");
-        }
-    }))
+    Ok(tokio::spawn(service.run(stopped)))
 }
 
 fn database(text: &str) -> std::result::Result<Address, String> {

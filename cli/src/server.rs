@@ -18,7 +18,7 @@ use pipeline::{
 };
 use platform::config::Config;
 use platform::database::{Database, Engine};
-use tokio::net::TcpListener;
+use platform::serve::{Entrance, Server as HttpServer};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
@@ -51,10 +51,10 @@ pub(crate) struct ServerArgs {
     /// Tasks at the same time [default: run.parallelism]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
-    /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one
+    /// Address of the REST API, /metrics and /healthz; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8750")]
     listen: SocketAddr,
-    /// Loopback address of the registry for clients of MLflow; `off` for none [default: registry.listen]
+    /// Address of the registry for clients of MLflow; `off` for none [default: registry.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     registry: Option<String>,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub(crate) struct ServerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct ApiArgs {
-    /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one
+    /// Address of the REST API, /metrics and /healthz; port 0 takes any free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8750")]
     listen: SocketAddr,
 }
@@ -84,7 +84,7 @@ pub(crate) struct WorkerArgs {
     /// Tasks at the same time [default: run.parallelism]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     slots: Option<u16>,
-    /// Loopback address of the REST API, /metrics and /healthz; port 0 takes any free one [default: none]
+    /// Address of the REST API, /metrics and /healthz; port 0 takes any free one [default: none]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
     #[command(flatten)]
@@ -125,11 +125,12 @@ impl OfferArgs {
 
 /// Scheduler and worker in one process.
 pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode> {
-    let registry = registry_server::options_of_server(args.registry.as_deref(), &config)?;
+    let entrance = Entrance::of(&config).await?;
+    let registry = registry_server::options_of_server(args.registry.as_deref(), &entrance, &config)?;
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
-    let answering =
-        answering(role.store.clone(), role.history(), role.logs.clone(), args.listen, stopped.clone()).await?;
+    let (store, logs) = (role.store.clone(), role.logs.clone());
+    let answering = answering(store, role.history(), logs, args.listen, &entrance, stopped.clone()).await?;
     let registry = match &registry {
         Some(options) => Some(registry_server::serving(options, stopped.clone()).await?),
         None => None,
@@ -150,7 +151,8 @@ pub(crate) async fn api(args: ApiArgs, config: Config) -> Result<ExitCode> {
     let (stop, stopped) = watch::channel(false);
     let (store, logs) = (open_store(&config).await?, logs(&config)?);
     let history = History::new(store.clone(), logs.clone(), &config.home);
-    let answering = answering(store, history, logs, args.listen, stopped).await?;
+    let entrance = Entrance::of(&config).await?;
+    let answering = answering(store, history, logs, args.listen, &entrance, stopped).await?;
     signals.next().await;
     stop.send_replace(true);
     let _ = answering.await;
@@ -171,11 +173,13 @@ pub(crate) async fn scheduler(args: SchedulerArgs, config: Config) -> Result<Exi
 
 /// A worker alone.
 pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<ExitCode> {
+    let entrance = Entrance::of(&config).await?;
     let role = Role::open(config, args.slots, Some(args.offer.offer()?)).await?;
     let (stop, stopped) = watch::channel(false);
     let answering = match args.listen {
         Some(address) => {
-            Some(answering(role.store.clone(), role.history(), role.logs.clone(), address, stopped).await?)
+            let (store, logs) = (role.store.clone(), role.logs.clone());
+            Some(answering(store, role.history(), logs, address, &entrance, stopped).await?)
         }
         None => None,
     };
@@ -293,21 +297,14 @@ async fn answering(
     history: History,
     place: Logs,
     address: SocketAddr,
-    mut stopped: watch::Receiver<bool>,
+    entrance: &Entrance,
+    stopped: watch::Receiver<bool>,
 ) -> Result<tokio::task::JoinHandle<()>> {
-    if !address.ip().is_loopback() {
-        return Err(Error::OpenAddress(address));
-    }
-    let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-    let bound = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
-    info!(url = %format!("http://{bound}"), "answering");
-    let router = pipeline::api::router_until(store, stopped.clone()).layer(Extension(place)).layer(Extension(history));
-    let until = async move { drop(stopped.wait_for(|stopped| *stopped).await) };
-    Ok(tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until).await {
-            error!(%error, "the API has stopped");
-        }
-    }))
+    let server = HttpServer::bind(address, entrance).await?;
+    info!(url = %server.url(), "answering");
+    let router = pipeline::api::router_behind(store, stopped.clone(), &entrance.guard);
+    let router = router.layer(Extension(place)).layer(Extension(history));
+    Ok(tokio::spawn(server.run(router, stopped)))
 }
 
 /// Reads DAG files whenever they change.

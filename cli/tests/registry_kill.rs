@@ -26,11 +26,10 @@ struct Registry {
 }
 
 impl Registry {
-    async fn start(folder: &Path) -> Self {
+    async fn start(folder: &Path, database: &str) -> Self {
         let port = e2e::free_port().unwrap();
         let mut command = common::safari(folder);
-        command.args(["registry", "--listen", &format!("127.0.0.1:{port}")]);
-        command.arg("--database").arg(format!("sqlite://{}", folder.join("registry.db").display()));
+        command.args(["registry", "--listen", &format!("127.0.0.1:{port}"), "--database", database]);
         command.arg("--artifacts").arg(folder.join("artifacts"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let registry = Self { child, url: format!("http://127.0.0.1:{port}"), client: Client::new() };
@@ -72,12 +71,26 @@ impl Drop for Registry {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_version_points_to_files_that_are_not_whole() {
+async fn no_version_points_to_files_that_are_not_whole_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
+    kill_over_and_over(folder.path(), &sqlite(folder.path())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_version_points_to_files_that_are_not_whole_on_postgres() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = e2e::postgres::Server::start().await.unwrap();
+    let url = server.database().await.unwrap();
+    let migrated = common::safari(folder.path()).args(["migrate", "--database", &url]).output().unwrap();
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    kill_over_and_over(folder.path(), &url).await;
+}
+
+async fn kill_over_and_over(folder: &Path, database: &str) {
     let mut acknowledged: Vec<(String, String)> = Vec::new();
     let unique = Arc::new(AtomicU32::new(0));
     for round in 0..6 {
-        let registry = Registry::start(folder.path()).await;
+        let registry = Registry::start(folder, database).await;
         if round == 0 {
             registry.must(Method::POST, "registered-models/create", json!({"name": "owl"})).await;
         }
@@ -102,7 +115,11 @@ async fn no_version_points_to_files_that_are_not_whole() {
         }
     }
     assert!(acknowledged.len() > CLIENTS, "the clients got nowhere: {}", acknowledged.len());
-    check(&Registry::start(folder.path()).await, &acknowledged).await;
+    check(&Registry::start(folder, database).await, &acknowledged).await;
+}
+
+fn sqlite(folder: &Path) -> String {
+    format!("sqlite://{}", folder.join("registry.db").display())
 }
 
 /// Makes a logged model, its files and a version of it; nothing once the server is gone.
@@ -183,7 +200,7 @@ async fn check(registry: &Registry, acknowledged: &[(String, String)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_without_an_end_are_refused_and_bombs_are_only_bytes() {
     let folder = tempfile::tempdir().unwrap();
-    let registry = Registry::start(folder.path()).await;
+    let registry = Registry::start(folder.path(), &sqlite(folder.path())).await;
     let run = registry.must(Method::POST, "runs/create", json!({"experiment_id": "0"})).await;
     let run = run["run"]["info"]["run_id"].as_str().unwrap().to_owned();
     let before = registry.peak();

@@ -47,23 +47,36 @@ pub fn identify(model: &Model, frames: &[BurstFrame<'_>], threshold: f32) -> Res
     let count = tracks.iter().flatten().max().map_or(0, |&last| last + 1);
     let judgements = (0..count).map(|number| judge(model, frames, &tracks, number)).collect::<Result<Vec<_>>>()?;
     let detections = frames.iter().zip(&tracks).map(|(frame, numbers)| {
-        let named = frame.sightings.iter().zip(numbers).map(|(sighting, &number)| {
-            let identification = judgements[number].as_ref().map(|burst| {
-                let own: Vec<f32> = sighting.evidence.log_probabilities.iter().map(|l| l.exp()).collect();
-                let probabilities = if disagrees(&own, burst) { &own } else { burst };
-                model.taxonomy.roll_up(probabilities, threshold)
-            });
-            Detection {
-                bounds: sighting.scored.bounds,
-                category: sighting.scored.category,
-                confidence: sighting.scored.score,
-                track: number,
-                identification,
-            }
-        });
-        named.collect()
+        let all = frame
+            .sightings
+            .iter()
+            .zip(numbers)
+            .map(|(sighting, &number)| named(model, sighting, number, judgements[number].as_deref(), threshold));
+        all.collect()
     });
     Ok(detections.collect())
+}
+
+/// A sighting with the name that its burst, or its own crop against it, gives.
+pub(crate) fn named(
+    model: &Model,
+    sighting: &Sighting,
+    track: usize,
+    burst: Option<&[f32]>,
+    threshold: f32,
+) -> Detection {
+    let identification = burst.map(|burst| {
+        let own: Vec<f32> = sighting.evidence.log_probabilities.iter().map(|l| l.exp()).collect();
+        let probabilities = if disagrees(&own, burst) { own.as_slice() } else { burst };
+        model.taxonomy.roll_up(probabilities, threshold)
+    });
+    Detection {
+        bounds: sighting.scored.bounds,
+        category: sighting.scored.category,
+        confidence: sighting.scored.score,
+        track,
+        identification,
+    }
 }
 
 /// Probabilities over all taxa for one track; none for persons and vehicles.

@@ -13,6 +13,7 @@ mod error;
 pub mod exif;
 pub mod identify;
 pub mod liquid;
+pub mod live;
 pub mod look;
 pub mod media;
 pub mod model;

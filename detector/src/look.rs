@@ -43,7 +43,7 @@ pub fn look_at(
 /// Boxes of all pictures in one forward, then all their crops in few; one list of sightings a picture.
 ///
 /// `inputs` are the same pictures as the boxes network takes them.
-pub(crate) fn look_at_batch(
+pub fn look_at_batch(
     networks: &Networks,
     taxonomy: &Taxonomy,
     preprocessor: &mut Preprocessor,

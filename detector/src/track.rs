@@ -14,24 +14,7 @@ pub fn assign(frames: &[Vec<&Sighting>]) -> Vec<Vec<usize>> {
     let mut last_seen: Vec<&Sighting> = Vec::new();
     let mut numbers = Vec::with_capacity(frames.len());
     for sightings in frames {
-        let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
-        for (s, sighting) in sightings.iter().enumerate() {
-            for (t, seen) in last_seen.iter().enumerate() {
-                let likeness = likeness(seen, sighting);
-                if likeness >= MIN_LIKENESS {
-                    pairs.push((likeness, t, s));
-                }
-            }
-        }
-        pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-        let mut assigned: Vec<Option<usize>> = vec![None; sightings.len()];
-        let mut taken = vec![false; last_seen.len()];
-        for (_, track, sighting) in pairs {
-            if !taken[track] && assigned[sighting].is_none() {
-                taken[track] = true;
-                assigned[sighting] = Some(track);
-            }
-        }
+        let assigned = continued(&last_seen, sightings);
         let frame_numbers = assigned
             .into_iter()
             .zip(sightings)
@@ -49,6 +32,29 @@ pub fn assign(frames: &[Vec<&Sighting>]) -> Vec<Vec<usize>> {
         numbers.push(frame_numbers);
     }
     numbers
+}
+
+/// The tracks, last seen as given, that each of a frame's sightings continues; none for newcomers.
+pub(crate) fn continued(last_seen: &[&Sighting], sightings: &[&Sighting]) -> Vec<Option<usize>> {
+    let mut pairs: Vec<(f32, usize, usize)> = Vec::new();
+    for (s, sighting) in sightings.iter().enumerate() {
+        for (t, seen) in last_seen.iter().enumerate() {
+            let likeness = likeness(seen, sighting);
+            if likeness >= MIN_LIKENESS {
+                pairs.push((likeness, t, s));
+            }
+        }
+    }
+    pairs.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
+    let mut assigned: Vec<Option<usize>> = vec![None; sightings.len()];
+    let mut taken = vec![false; last_seen.len()];
+    for (_, track, sighting) in pairs {
+        if !taken[track] && assigned[sighting].is_none() {
+            taken[track] = true;
+            assigned[sighting] = Some(track);
+        }
+    }
+    assigned
 }
 
 /// 0 (nothing in common) to 1: half by looks, a third by species, the rest by place and size.

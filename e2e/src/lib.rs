@@ -4,13 +4,16 @@
 
 pub mod error;
 pub mod image_registry;
+mod kept;
 pub mod mlflow;
 pub mod nats;
 mod ports;
 pub mod postgres;
 pub mod proxy;
+pub mod redis;
 pub mod seaweedfs;
 pub mod shaky_http;
+pub mod walk;
 
 pub use error::{Error, Result};
 pub use ports::free_port;

@@ -1,36 +1,18 @@
 //! A NATS server with JetStream, up at once.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::error::io;
+use crate::kept::Kept;
 use crate::ports::free_ports;
 use crate::{Error, Result};
-
-/// How long a start may take on a busy machine before it counts as failed.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Starts the server and waits. When standard input closes, which also happens when the test process dies, the server is
-/// killed.
-const KEEPER: &str = r#"
-folder=$1; shift
-"$@" >"$folder/log" 2>&1 </dev/null &
-server=$!
-cat >/dev/null
-kill -9 $server
-"#;
 
 /// A running server; it ends when this value is dropped, or with the process.
 #[derive(Debug)]
 pub struct Server {
-    port: u16,
-    keeper: Child,
-    /// Closing it ends the server.
-    lifeline: Option<ChildStdin>,
-    folder: TempDir,
+    kept: Kept,
 }
 
 impl Server {
@@ -43,45 +25,15 @@ impl Server {
         let program = find()?;
         let folder = TempDir::new().map_err(io("making a folder for NATS"))?;
         let port = free_ports(1)?.into_iter().next().unwrap_or_default();
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "sh"])
-            .arg(folder.path())
-            .arg(program)
-            .args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"])
-            .arg(folder.path().join("data"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(io("starting NATS"))?;
-        let lifeline = keeper.stdin.take();
-        let server = Self { port, keeper, lifeline, folder };
-        server.wait_until_ready().await?;
-        Ok(server)
+        let (number, data) = (port.to_string(), folder.path().join("data").display().to_string());
+        let args = ["-js", "-a", "127.0.0.1", "-p", &number, "-sd", &data];
+        let kept = Kept::start("nats-server", &program, &args, port, folder).await?;
+        Ok(Self { kept })
     }
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
-    }
-
-    async fn wait_until_ready(&self) -> Result<()> {
-        let began = Instant::now();
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            if began.elapsed() > START_TIMEOUT {
-                let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-                return Err(Error::NotStarted { program: "nats-server", reason: log });
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.lifeline.take());
-        // The keeper kills the server at once, and never fails to end.
-        let _status = self.keeper.wait();
+        format!("nats://{}", self.kept.host())
     }
 }
 

@@ -1,16 +1,6 @@
 //! Texts for messages.
 
-use std::error::Error;
 use std::time::Duration;
-
-/// The innermost reason of an error, as part of a sentence: "connection refused" rather than "error sending request".
-pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    plain_words(&cause.to_string())
-}
 
 /// Several lines as one: white space between words becomes one space, line breaks become ` | `, terminal colours and
 /// other control characters go.
@@ -36,16 +26,6 @@ pub(crate) fn duration(time: Duration) -> String {
         60..3_600 => format!("{}m {}s", seconds / 60, seconds % 60),
         3_600..86_400 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
         _ => format!("{}d {}h", seconds / 86_400, seconds % 86_400 / 3_600),
-    }
-}
-
-/// A small letter first, no full stop, no error number.
-fn plain_words(text: &str) -> String {
-    let text = text.split(" (os error").next().unwrap_or(text).trim_end_matches('.');
-    let mut letters = text.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => "no reason given".to_owned(),
     }
 }
 
@@ -85,11 +65,5 @@ mod tests {
         assert_eq!(duration(Duration::from_millis(12_340)), "12.3 s");
         assert_eq!(duration(Duration::from_secs(3_900)), "1h 5m");
         assert_eq!(duration(Duration::from_secs(90_000)), "1d 1h");
-    }
-
-    #[test]
-    fn reasons_are_plain() {
-        let error = std::io::Error::from_raw_os_error(2);
-        assert_eq!(root_cause(&error), "no such file or directory");
     }
 }

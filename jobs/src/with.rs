@@ -63,6 +63,11 @@ impl<'a> Keys<'a> {
         }
     }
 
+    /// A text; an empty one is none, as templates of things that are not given become.
+    pub(crate) fn some_text(&self, key: &str) -> Result<Option<String>, String> {
+        Ok(self.text(key)?.filter(|text| !text.is_empty()).map(str::to_owned))
+    }
+
     /// `true` or `false`.
     pub(crate) fn flag(&self, key: &str, default: bool) -> Result<bool, String> {
         match self.value(key) {

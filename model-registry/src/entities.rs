@@ -2,7 +2,9 @@
 //!
 //! Times are milliseconds since 1970-01-01 UTC. Empty lists are left out, as MLflow does.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::number;
 
@@ -98,7 +100,7 @@ pub struct RunInfo {
 }
 
 /// How far a run is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum RunStatus {
     /// It is at work.
@@ -334,6 +336,18 @@ impl RunStatus {
         found
             .map(|(status, _)| status)
             .ok_or_else(|| crate::Error::Unreadable { what: "a run's status", found: text.to_owned() })
+    }
+}
+
+impl fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Scheduled => "scheduled",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::Killed => "killed",
+        })
     }
 }
 

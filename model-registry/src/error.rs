@@ -1,7 +1,5 @@
 //! The one error type of this crate, and MLflow's error codes.
 
-use std::net::SocketAddr;
-
 use axum::http::StatusCode;
 
 use crate::promotion::Outcome;
@@ -41,22 +39,6 @@ pub enum Error {
     OldTables {
         /// The database, without its password.
         database: String,
-    },
-
-    /// An address that others can reach.
-    #[error(
-        "{0} can be reached from other machines, and the registry knows no users yet; give a loopback address such as \
-         127.0.0.1:5000 with --listen, and let a gateway that knows users pass requests on"
-    )]
-    OpenAddress(SocketAddr),
-
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; another program may use it, give another with --listen")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: std::io::Error,
     },
 
     /// The database holds something that this version does not understand.

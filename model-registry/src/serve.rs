@@ -5,26 +5,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::serve::ListenerExt;
 use chrono::{TimeDelta, Utc};
 use platform::config::Config;
 use platform::database::Address;
 use platform::object_store::Location;
-use tokio::net::TcpListener;
+use platform::serve::{Entrance, Server};
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
-use crate::api::{App, router};
+use crate::Result;
+use crate::api::{App, router_behind};
 use crate::artifacts::Artifacts;
 use crate::store::Store;
-use crate::webhooks::{Deliverer, SecretKey, WebhookOptions, Webhooks};
-use crate::{Error, Result};
+use crate::webhooks::{Deliverer, WebhookOptions, Webhooks, open_key};
 
 /// What artifact URIs begin with: clients send files to this server, which puts them where they belong.
 pub const ARTIFACT_ROOT: &str = "mlflow-artifacts:";
 
-/// How long answers under way may take when the server is told to end.
+/// How long messages under way may take when the server is told to end.
 const DRAIN: Duration = Duration::from_secs(30);
 /// How often uploads are looked for that will not be completed.
 const CLEAN_EVERY: Duration = Duration::from_secs(3600);
@@ -47,8 +45,10 @@ pub struct Places {
 /// What a server needs to know.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// A loopback address; port 0 takes any free one.
+    /// Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Who is let in, and certificates. Without identity the address must be a loopback one.
+    pub entrance: Entrance,
     /// Tables and files.
     pub places: Places,
 }
@@ -73,8 +73,8 @@ impl Places {
 #[derive(Debug)]
 pub struct Service {
     app: App,
-    listener: TcpListener,
-    address: SocketAddr,
+    server: Server,
+    entrance: Entrance,
 }
 
 /// Opens tables and files. SQLite's tables are brought up to date; those of a PostgreSQL server only by `safari migrate`.
@@ -84,7 +84,7 @@ pub struct Service {
 pub async fn open(places: &Places) -> Result<App> {
     let (store, artifacts) =
         tokio::try_join!(Store::open_current(&places.database, ARTIFACT_ROOT), Artifacts::open(&places.artifacts))?;
-    let webhooks = Webhooks::new(places.webhooks, SecretKey::open_in(&places.home)?)?;
+    let webhooks = Webhooks::new(places.webhooks, open_key(&places.home)?)?;
     Ok(App { store, artifacts: Arc::new(artifacts), webhooks })
 }
 
@@ -92,25 +92,17 @@ impl Service {
     /// Opens tables and files and listens.
     ///
     /// # Errors
-    /// As [`open`]; [`Error::OpenAddress`] for an address that other machines can reach; [`Error::Listen`].
+    /// As [`open`], and [`Server::bind`].
     pub async fn open(options: &Options) -> Result<Self> {
-        let address = options.listen;
-        if !address.ip().is_loopback() {
-            return Err(Error::OpenAddress(address));
-        }
+        options.entrance.guard.check(options.listen)?;
         let app = open(&options.places).await?;
-        let listen = async {
-            let listener = TcpListener::bind(address).await?;
-            let bound = listener.local_addr()?;
-            Ok((listener, bound))
-        };
-        let (listener, bound) = listen.await.map_err(|source| Error::Listen { address, source })?;
-        Ok(Self { app, listener, address: bound })
+        let server = Server::bind(options.listen, &options.entrance).await?;
+        Ok(Self { app, server, entrance: options.entrance.clone() })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// What its handlers share.
@@ -119,43 +111,17 @@ impl Service {
     }
 
     /// Answers until `stop` is true. Then no connection is taken any more, and answers under way get 30 s to end.
-    ///
-    /// # Errors
-    /// [`Error::Listen`] if connections cannot be taken any more.
-    pub async fn run(self, stop: watch::Receiver<bool>) -> Result<()> {
-        let Self { app, listener, address } = self;
-        info!(url = %format!("http://{address}"), "the registry answers");
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let Self { app, server, entrance } = self;
+        info!(url = %server.url(), "the registry answers");
         let tidying = tokio::spawn(tidy(app.clone(), stop.clone()));
         let deliverer = Deliverer::new(app.store.clone(), app.webhooks.clone());
         let stopped = stop.clone();
         let telling = tokio::spawn(async move { deliverer.serve(stopped).await });
-        let answered = answer(listener, router(app), stop).await;
+        server.run(router_behind(app, &entrance.guard), stop).await;
         tidying.abort();
         // What was being told is told again by the next one, if this does not end by itself.
         let _ = tokio::time::timeout(DRAIN, telling).await;
-        answered.map_err(|source| Error::Listen { address, source })
-    }
-}
-
-async fn answer(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) -> std::io::Result<()> {
-    let (mut told, mut late) = (stop.clone(), stop);
-    let until = async move { drop(told.wait_for(|stop| *stop).await) };
-    let too_late = async move {
-        let _ = late.wait_for(|stop| *stop).await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    // Answers are small and complete: they need not wait for more to send.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            debug!(%error, "a connection may be slow");
-        }
-    });
-    tokio::select! {
-        served = async { axum::serve(listener, router).with_graceful_shutdown(until).await } => served,
-        () = too_late => {
-            warn!("answers that were under way are broken off");
-            Ok(())
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one error type of this crate.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// A result whose error is [`Error`].
@@ -204,6 +205,103 @@ pub enum Error {
         advice: &'static str,
     },
 
+    /// An address that others can reach, and nobody is asked who they are.
+    #[error(
+        "{0} can be reached from other machines, and identity is off: add a user with `safari user add NAME --role admin` \
+         and set `identity.enabled = true`, or give a loopback address such as 127.0.0.1 with --listen"
+    )]
+    OpenAddress(SocketAddr),
+
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}; another program may use it, give another with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: String,
+    },
+
+    /// Certificate or key cannot be used.
+    #[error("the TLS file {path} cannot be used: {reason}; check `tls.cert` and `tls.key`", path = path.display())]
+    Tls {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The database does not do what identity asks of it.
+    #[error("the database of identity failed while {doing}: {source}")]
+    Identity {
+        /// What was being done.
+        doing: &'static str,
+        /// The database's words.
+        source: sqlx::Error,
+    },
+
+    /// The tables of identity cannot be brought up to date.
+    #[error("the tables of identity cannot be brought up to date: {0}")]
+    IdentityTables(sqlx::migrate::MigrateError),
+
+    /// The tables of a database that others use are changed by an operator only.
+    #[error(
+        "the tables of identity in {database} are not those of this version: run `safari migrate`, then start again"
+    )]
+    OldIdentityTables {
+        /// The database, without its password.
+        database: String,
+    },
+
+    /// A name that no user can have.
+    #[error("`{0}` cannot be the name of a user: give at most 100 letters, digits and . _ - @ +")]
+    UserName(String),
+
+    /// Another user has that name.
+    #[error("there is a user {0} already: give another name, or change this one with `safari user password`")]
+    UserExists(String),
+
+    /// There is no such user.
+    #[error("there is no user {0}: `safari user list` shows all")]
+    UserUnknown(String),
+
+    /// There is no such token that goes on.
+    #[error("there is no token {0} that goes on: `safari token list` shows all")]
+    TokenUnknown(String),
+
+    /// A password that is guessed too easily, or longer than anybody needs.
+    #[error("the password has {0} characters: give from 12 to 1000")]
+    PasswordLength(usize),
+
+    /// A role that does not exist.
+    #[error("`{0}` is no role: `safari roles` shows all")]
+    RoleUnknown(String),
+
+    /// The key that seals secrets is not one.
+    #[error("the key that seals secrets cannot be used: {0}; give 32 random bytes in base64")]
+    SealingKey(String),
+
+    /// What was sealed does not open.
+    #[error(
+        "the sealed secret of {owner} does not open: it was sealed with another key, give that one or make the secret anew"
+    )]
+    Sealed {
+        /// Whose secret it is.
+        owner: String,
+    },
+
+    /// A token cannot be signed.
+    #[error("a token cannot be signed: {0}")]
+    Signing(String),
+
+    /// The external issuer of tokens cannot be used.
+    #[error("the issuer {issuer} cannot be asked: {reason}; check `identity.oidc_issuer`")]
+    Issuer {
+        /// Its URL.
+        issuer: String,
+        /// Why.
+        reason: String,
+    },
+
     /// A log level that does not exist.
     #[error(
         "`{level}` is no log level: give off, error, warn, info, debug or trace, or a list such as warn,pipeline=debug"
@@ -218,7 +316,11 @@ impl Error {
     /// Whether trying the same again later may succeed without anybody changing anything.
     pub fn is_transient(&self) -> bool {
         match self {
-            Error::Unreachable { .. } | Error::DatabaseBusy { .. } | Error::ServerUnreachable { .. } => true,
+            Error::Unreachable { .. }
+            | Error::DatabaseBusy { .. }
+            | Error::ServerUnreachable { .. }
+            | Error::Identity { .. }
+            | Error::Issuer { .. } => true,
             Error::ObjectStore { transient, .. } => *transient,
             _ => false,
         }
@@ -229,6 +331,11 @@ impl Error {
     /// A missing bucket, wrong credentials, a dead server or a full disk concern every object.
     pub fn is_about_one_object(&self) -> bool {
         matches!(self, Error::NotFound { .. } | Error::Unreadable { .. } | Error::InvalidKey { .. })
+    }
+
+    /// For `map_err` on a statement about identity.
+    pub(crate) fn identity(doing: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Identity { doing, source }
     }
 
     /// A failure of the file system while doing `action` (`read`, `write`, `delete`) with `path`.
@@ -254,8 +361,8 @@ pub(crate) fn io_reason(error: &io::Error) -> String {
     plain_words(&error.to_string())
 }
 
-/// The innermost error of a chain: "connection refused" rather than "dispatch failure".
-pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+/// The innermost error of a chain, as part of a sentence: "connection refused" rather than "dispatch failure".
+pub fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
@@ -291,6 +398,13 @@ mod tests {
             "access to /data/lake/x.parquet was denied, read-only file system: check the owner and the mode of the \
              folder, or use another place"
         );
+    }
+
+    #[test]
+    fn causes_are_plain() {
+        assert_eq!(root_cause(&io::Error::from_raw_os_error(2)), "no such file or directory");
+        let error = Error::from_io("read", Path::new("a.jpg"), &io::Error::from_raw_os_error(13));
+        assert_eq!(root_cause(&io::Error::other(error)), "cannot read a.jpg: permission denied");
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use e2e::mlflow;
 use tempfile::TempDir;
 
-use super::http::{Connection, Request};
 use crate::error::{Error, Result};
+use crate::http::{Connection, Request};
+use crate::machine;
 use crate::workplace::Workplace;
 
 /// How long ours may take to start.
@@ -78,28 +79,12 @@ impl Contestant {
 
     /// Seconds of the processor that its processes have taken, from `/proc/PID/stat`.
     pub(super) fn processor_seconds(&self) -> Result<f64> {
-        let mut ticks = 0;
-        for pid in self.pids()? {
-            // A process may just have ended.
-            if let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
-                let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-                ticks +=
-                    rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
-            }
-        }
-        // The kernel counts in hundredths of a second.
-        Ok(ticks as f64 / 100.0)
+        Ok(self.pids()?.into_iter().map(machine::processor_seconds).sum())
     }
 
     /// MiB of memory of its processes; pages that several share count once (`Pss`).
     pub(super) fn mebibytes(&self) -> Result<f64> {
-        let mut kilobytes = 0;
-        for pid in self.pids()? {
-            let file = format!("/proc/{pid}/smaps_rollup");
-            let pss = crate::machine::value(&file, "Pss:").and_then(|text| crate::machine::leading_number(&text));
-            kilobytes += pss.unwrap_or(0);
-        }
-        Ok(kilobytes as f64 / 1024.0)
+        Ok(self.pids()?.into_iter().map(machine::mebibytes).sum())
     }
 
     fn pids(&self) -> Result<Vec<u32>> {

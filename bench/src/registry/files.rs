@@ -8,8 +8,8 @@ use std::time::Instant;
 use rustix::fs::{Advice, fadvise};
 
 use super::contestant::Contestant;
-use super::http::Connection;
 use crate::error::{Error, Result};
+use crate::http::Connection;
 
 /// Bytes that are written and read at once.
 const PIECE: usize = 1 << 20;

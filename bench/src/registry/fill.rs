@@ -6,8 +6,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions};
 use std::time::Duration;
 
 use super::contestant::Contestant;
-use super::http::{Connection, Request};
 use crate::error::{Error, Result};
+use crate::http::{Connection, Request};
 
 /// Runs that batches are logged into.
 const BATCH_RUNS: usize = 64;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::contestant::Contestant;
-use super::http::{Connection, Request};
 use crate::error::{Error, Result};
+use crate::http::{Connection, Request};
 
 /// Connections that ask at once.
 const CLIENTS: usize = 8;

@@ -3,7 +3,6 @@
 mod contestant;
 mod files;
 mod fill;
-mod http;
 mod load;
 
 use std::sync::Arc;
@@ -13,13 +12,13 @@ use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result};
+use crate::http::Request;
 use crate::results::{Row, median, percentile};
 use crate::workplace::Workplace;
 
 use contestant::Contestant;
 use files::Rates;
 use fill::Filled;
-use http::Request;
 use load::{Ask, Loaded};
 
 /// The peer's name in the table.

@@ -1,15 +1,18 @@
 //! Requests to the API of a server.
 
-use std::error::Error as _;
+use std::path::Path;
 use std::time::Duration;
 
 use pipeline::api::{PROBLEM_TYPE, Problem};
+use platform::error::root_cause;
+use reqwest::header::HeaderValue;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use crate::credentials::{self, server_of};
 use crate::error::{Error, Result};
 
 /// A server that does not even accept the connection is not waited for longer.
@@ -30,14 +33,22 @@ pub(super) struct Http {
 pub(super) type Query<'a> = &'a [(&'a str, Option<String>)];
 
 impl Http {
-    pub(super) fn new(base: &str) -> Result<Self> {
+    pub(super) fn new(base: &str, home: &Path) -> Result<Self> {
         let unusable = |reason: String| Error::ServerUnreachable { server: "the server".to_owned(), reason };
         let base = Url::parse(base).map_err(|error| unusable(error.to_string()))?;
         let mut shown = base.clone();
         // Both fail only for URLs that cannot have a password.
         let _ = shown.set_password(None);
         let _ = shown.set_username("");
+        let mut headers = header::HeaderMap::new();
+        if let Some(token) = credentials::token_for(server_of(&base), home) {
+            let value = HeaderValue::try_from(format!("Bearer {token}"));
+            let mut value = value.map_err(|_| unusable("the token holds characters that cannot be sent".to_owned()))?;
+            value.set_sensitive(true);
+            headers.insert(header::AUTHORIZATION, value);
+        }
         let client = Client::builder()
+            .default_headers(headers)
             .user_agent(concat!("safari/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(Policy::none())
@@ -133,18 +144,4 @@ impl Http {
     fn unreachable(&self, error: reqwest::Error) -> Error {
         Error::ServerUnreachable { server: self.server.clone(), reason: root_cause(&error) }
     }
-}
-
-/// The innermost error: the outer ones only repeat the URL.
-fn root_cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause = error.source();
-    let mut told = None;
-    while let Some(inner) = cause {
-        told = Some(inner.to_string());
-        cause = inner.source();
-    }
-    told.unwrap_or_else(|| "the request failed".to_owned())
 }

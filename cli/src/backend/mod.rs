@@ -80,5 +80,5 @@ pub(crate) async fn open(config: &Config) -> Result<Box<dyn Backend>> {
     if config.server.url.is_empty() {
         return Ok(Box::new(local::Local::open(config).await?));
     }
-    Ok(Box::new(remote::Remote::new(&config.server.url)?))
+    Ok(Box::new(remote::Remote::new(&config.server.url, &config.home)?))
 }

@@ -1,6 +1,7 @@
 //! A server, asked over HTTP.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use async_trait::async_trait;
 use pipeline::RunId;
@@ -29,8 +30,8 @@ const REMOVED_AT_ONCE: u32 = 50;
 pub(super) struct Remote(Http);
 
 impl Remote {
-    pub(super) fn new(url: &str) -> Result<Self> {
-        Ok(Self(Http::new(url)?))
+    pub(super) fn new(url: &str, home: &Path) -> Result<Self> {
+        Ok(Self(Http::new(url, home)?))
     }
 }
 

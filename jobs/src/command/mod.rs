@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use pipeline::{Job, JobContext, JobError, JobOutput, Masker};
+use platform::error::root_cause;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{ChildStdin, Command};
@@ -138,7 +139,7 @@ fn last_words(stderr: &Capture<'_>, stdout: &Capture<'_>) -> String {
 }
 
 fn not_started(program: &str, error: &io::Error) -> JobError {
-    let reason = text::root_cause(error);
+    let reason = root_cause(error);
     let message = |advice: &str| format!("cannot start `{program}` ({reason}): {advice}");
     match error.kind() {
         io::ErrorKind::NotFound => JobError::permanent(message(

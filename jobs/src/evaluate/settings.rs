@@ -58,12 +58,11 @@ impl Settings {
             Some("all") => Part::All,
             _ => Part::Only(Split::Test),
         };
-        let text = |key: &str| Ok::<_, String>(keys.text(key)?.filter(|text| !text.is_empty()).map(str::to_owned));
         Ok(Self {
             set: SetSettings::read(&keys)?,
             model: keys.filled_text("model")?.unwrap_or_default().to_owned(),
-            against: text("against")?,
-            name: text("name")?,
+            against: keys.some_text("against")?,
+            name: keys.some_text("name")?,
             part,
         })
     }

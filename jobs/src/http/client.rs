@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use pipeline::Cancel;
+use platform::error::root_cause;
 use reqwest::Client;
 use reqwest::redirect::Policy;
 use tokio::sync::OnceCell;
@@ -45,5 +46,5 @@ fn make_client() -> Result<Client, Failure> {
         .redirect(Policy::none())
         .pool_max_idle_per_host(0)
         .build()
-        .map_err(|error| Failure::Refused(format!("cannot set up HTTP: {}", text::root_cause(&error))))
+        .map_err(|error| Failure::Refused(format!("cannot set up HTTP: {}", root_cause(&error))))
 }

@@ -1,6 +1,7 @@
 //! One request and its answer.
 
 use pipeline::Masker;
+use platform::error::root_cause;
 use reqwest::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use reqwest::{Client, Method, Response, StatusCode};
 use url::Url;
@@ -134,7 +135,7 @@ pub(crate) fn read_headers(keys: &Keys) -> Result<HeaderMap, String> {
 }
 
 fn failure(error: &reqwest::Error) -> Failure {
-    let reason = text::root_cause(error);
+    let reason = root_cause(error);
     if error.is_builder() {
         return Failure::Refused(format!("the request cannot be made: {reason}"));
     }

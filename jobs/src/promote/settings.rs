@@ -46,14 +46,13 @@ impl Settings {
         for key in ["name", "version", "gates"] {
             keys.require(key)?;
         }
-        let text = |key: &str| Ok::<_, String>(keys.text(key)?.filter(|text| !text.is_empty()).map(str::to_owned));
         Ok(Self {
             name: keys.filled_text("name")?.unwrap_or_default().to_owned(),
             version: version(&keys)?,
             alias: keys.filled_text("alias")?.unwrap_or(ALIAS).to_owned(),
             gates: gates(&keys, templates)?,
-            reason: text("reason")?.unwrap_or_default(),
-            actor: text("actor")?,
+            reason: keys.some_text("reason")?.unwrap_or_default(),
+            actor: keys.some_text("actor")?,
             roles: keys.texts("roles")?.unwrap_or_default(),
         })
     }

@@ -27,7 +27,7 @@ impl Settings {
         Ok(Self {
             name: keys.filled_text("name")?.unwrap_or_default().to_owned(),
             model: keys.filled_text("model")?.unwrap_or_default().to_owned(),
-            description: keys.text("description")?.filter(|text| !text.is_empty()).map(str::to_owned),
+            description: keys.some_text("description")?,
             tags: tags.filter_map(|(name, value)| value.map(|value| (name.to_owned(), value))).collect(),
             metrics: metrics(&keys)?,
         })

@@ -36,14 +36,13 @@ impl Settings {
         let usual = FitOptions::default();
         let epochs = within(&keys, "epochs", usual.epochs as u64, 1)?;
         let folds = within(&keys, "folds", usual.folds as u64, 2)?;
-        let text = |key: &str| Ok::<_, String>(keys.text(key)?.filter(|text| !text.is_empty()).map(str::to_owned));
         Ok(Self {
             set: SetSettings::read(&keys)?,
-            base: text("base")?,
+            base: keys.some_text("base")?,
             bursts: within(&keys, "bursts", BURSTS, 1)?,
             fit: FitOptions { epochs, folds, seed: keys.number("seed", usual.seed)?, ..usual },
-            output: text("output")?,
-            commit: text("commit")?,
+            output: keys.some_text("output")?,
+            commit: keys.some_text("commit")?,
         })
     }
 }

@@ -1,13 +1,12 @@
 //! Files: `/api/2.0/mlflow-artifacts`, and what lists and downloads files of runs and versions by their names.
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use futures::StreamExt;
+use platform::identity::{Guarded, Permission};
 use platform::object_store::{Incoming, ObjectMeta};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -49,33 +48,35 @@ const TEXT: &[&str] = &[
 ];
 
 /// Below `/api/2.0/mlflow-artifacts`.
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/artifacts", get(list))
-        .route("/artifacts/{*path}", get(download).put(upload).delete(delete))
-        .route("/presigned/{*path}", get(presigned))
-        .route("/mpu/create/{*path}", post(parts::create))
-        .route("/mpu/complete/{*path}", post(parts::complete))
-        .route("/mpu/abort/{*path}", post(parts::abort))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .get("/artifacts", Permission::TrackingRead, list)
+        .get("/artifacts/{*path}", Permission::TrackingRead, download)
+        .put("/artifacts/{*path}", Permission::TrackingWrite, upload)
+        .delete("/artifacts/{*path}", Permission::TrackingWrite, delete)
+        .get("/presigned/{*path}", Permission::TrackingRead, presigned)
+        .post("/mpu/create/{*path}", Permission::TrackingWrite, parts::create)
+        .post("/mpu/complete/{*path}", Permission::TrackingWrite, parts::complete)
+        .post("/mpu/abort/{*path}", Permission::TrackingWrite, parts::abort)
         // For files right in the root.
-        .route("/mpu/create", post(parts::create_in_root))
-        .route("/mpu/complete", post(parts::complete_in_root))
-        .route("/mpu/abort", post(parts::abort_in_root))
-        .route("/mpu/part/{upload}/{number}", axum::routing::put(parts::write))
+        .post("/mpu/create", Permission::TrackingWrite, parts::create_in_root)
+        .post("/mpu/complete", Permission::TrackingWrite, parts::complete_in_root)
+        .post("/mpu/abort", Permission::TrackingWrite, parts::abort_in_root)
+        .put("/mpu/part/{upload}/{number}", Permission::TrackingWrite, parts::write)
 }
 
 /// Below `/api/2.0/mlflow`.
-pub(super) fn run_routes() -> Router<App> {
-    Router::new().route("/artifacts/list", get(list_of_run))
+pub(super) fn run_routes() -> Guarded<App> {
+    Guarded::new().get("/artifacts/list", Permission::TrackingRead, list_of_run)
 }
 
 /// At the root, as pages in a browser ask.
-pub(super) fn page_routes() -> Router<App> {
-    Router::new()
-        .route("/get-artifact", get(download_of_run))
-        .route("/model-versions/get-artifact", get(download_of_version))
-        .route("/api/3.0/mlflow/server-info", get(server_info))
-        .route("/ajax-api/3.0/mlflow/server-info", get(server_info))
+pub(super) fn page_routes() -> Guarded<App> {
+    Guarded::new()
+        .get("/get-artifact", Permission::TrackingRead, download_of_run)
+        .get("/model-versions/get-artifact", Permission::TrackingRead, download_of_version)
+        .get("/api/3.0/mlflow/server-info", Permission::TrackingRead, server_info)
+        .get("/ajax-api/3.0/mlflow/server-info", Permission::TrackingRead, server_info)
 }
 
 /// One line of a listing. Fields that are missing in MLflow's answers are missing here.

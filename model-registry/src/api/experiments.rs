@@ -1,8 +1,8 @@
 //! `experiments/…`.
 
+use axum::Json as Reply;
 use axum::extract::{RawQuery, State};
-use axum::routing::{get, post};
-use axum::{Json as Reply, Router};
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::metrics::Repeated;
@@ -14,18 +14,19 @@ use crate::store::experiments::{Page, search};
 use crate::validate::{experiment_id, experiment_name, experiment_tag, length, missing, not_allowed, required};
 use crate::{Error, ExperimentId, Result};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/experiments/create", post(create))
-        .route("/experiments/get", get(by_id))
-        .route("/experiments/get-by-name", get(by_name))
-        .route("/experiments/search", post(find).get(find_by_query))
-        .route("/experiments/delete", post(delete))
-        .route("/experiments/restore", post(restore))
-        .route("/experiments/update", post(rename))
-        .route("/experiments/set-experiment-tag", post(set_tag))
-        .route("/experiments/delete-experiment-tag", post(delete_tag))
-        .route("/experiments/search-datasets", post(datasets))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .post("/experiments/create", Permission::TrackingWrite, create)
+        .get("/experiments/get", Permission::TrackingRead, by_id)
+        .get("/experiments/get-by-name", Permission::TrackingRead, by_name)
+        .post("/experiments/search", Permission::TrackingRead, find)
+        .get("/experiments/search", Permission::TrackingRead, find_by_query)
+        .post("/experiments/delete", Permission::TrackingWrite, delete)
+        .post("/experiments/restore", Permission::TrackingWrite, restore)
+        .post("/experiments/update", Permission::TrackingWrite, rename)
+        .post("/experiments/set-experiment-tag", Permission::TrackingWrite, set_tag)
+        .post("/experiments/delete-experiment-tag", Permission::TrackingWrite, delete_tag)
+        .post("/experiments/search-datasets", Permission::TrackingRead, datasets)
 }
 
 /// An answer that says nothing.

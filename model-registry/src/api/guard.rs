@@ -1,5 +1,7 @@
-//! What no handler is to see: requests that a browser sends for a page of another site, and NUL characters. Whoever reaches the server may use it, as it knows no users
-//! yet, and any page on the web reaches it through the browser of somebody on this machine.
+//! What no handler is to see: requests that a browser sends for a page of another site, and NUL characters.
+//!
+//! Whoever reaches the server may use it, as it knows no users yet, and any page on the web reaches it through the browser
+//! of somebody on this machine.
 
 use axum::extract::Request;
 use axum::http::HeaderName;

@@ -1,10 +1,10 @@
 //! `logged-models/…`.
 
+use axum::Json as Reply;
 use axum::extract::{Path, State};
-use axum::routing::{delete, get, patch, post};
-use axum::{Json as Reply, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::experiments::{DONE, Empty, experiment_ids, pairs};
@@ -18,14 +18,16 @@ use crate::store::logged_models::{LoggedModelSearch, NewLoggedModel};
 use crate::validate::{experiment_id, logged_model_name, missing, required};
 use crate::{Error, Result};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/logged-models", post(create))
-        .route("/logged-models/search", post(find))
-        .route("/logged-models/{model_id}", get(by_id).patch(finalize).delete(remove))
-        .route("/logged-models/{model_id}/params", post(log_params))
-        .route("/logged-models/{model_id}/tags", patch(set_tags))
-        .route("/logged-models/{model_id}/tags/{tag_key}", delete(delete_tag))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .post("/logged-models", Permission::TrackingWrite, create)
+        .post("/logged-models/search", Permission::TrackingRead, find)
+        .get("/logged-models/{model_id}", Permission::TrackingRead, by_id)
+        .patch("/logged-models/{model_id}", Permission::TrackingWrite, finalize)
+        .delete("/logged-models/{model_id}", Permission::TrackingWrite, remove)
+        .post("/logged-models/{model_id}/params", Permission::TrackingWrite, log_params)
+        .patch("/logged-models/{model_id}/tags", Permission::TrackingWrite, set_tags)
+        .delete("/logged-models/{model_id}/tags/{tag_key}", Permission::TrackingWrite, delete_tag)
 }
 
 #[derive(Deserialize)]

@@ -1,8 +1,8 @@
 //! `metrics/…`.
 
+use axum::Json as Reply;
 use axum::extract::{RawQuery, State};
-use axum::routing::get;
-use axum::{Json as Reply, Router};
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 
 use super::{App, Query, wrong_type};
@@ -12,11 +12,11 @@ use crate::store::experiments::Page;
 use crate::validate::{missing, required};
 use crate::{Error, Result};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/metrics/get-history", get(history))
-        .route("/metrics/get-history-bulk", get(bulk))
-        .route("/metrics/get-history-bulk-interval", get(interval))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .get("/metrics/get-history", Permission::TrackingRead, history)
+        .get("/metrics/get-history-bulk", Permission::TrackingRead, bulk)
+        .get("/metrics/get-history-bulk-interval", Permission::TrackingRead, interval)
 }
 
 #[derive(Deserialize)]

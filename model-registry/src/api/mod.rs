@@ -24,7 +24,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::get;
+use platform::identity::{Door, Guard, Guarded, Route};
 
 use crate::artifacts::Artifacts;
 use crate::limits::BODY_BYTES;
@@ -47,9 +47,29 @@ pub struct App {
     pub webhooks: Webhooks,
 }
 
-/// All routes.
+/// All routes, open to whoever reaches them.
 pub fn router(app: App) -> Router {
-    let mlflow = Router::new()
+    router_behind(app, &Guard::Open)
+}
+
+/// All routes behind a guard, and those of identity where it is on.
+pub fn router_behind(app: App, guard: &Guard) -> Router {
+    guarded(guard)
+        .into_router(guard, problem::refuse)
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(middleware::from_fn(self::guard::check))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(app)
+}
+
+/// All routes and what each needs.
+pub fn routes(guard: &Guard) -> Vec<Route> {
+    guarded(guard).routes()
+}
+
+fn guarded(guard: &Guard) -> Guarded<App> {
+    let mlflow = Guarded::new()
         .merge(experiments::routes())
         .merge(runs::routes())
         .merge(metrics::routes())
@@ -58,20 +78,16 @@ pub fn router(app: App) -> Router {
         .merge(model_versions::routes())
         .merge(webhooks::routes())
         .merge(artifacts::run_routes());
-    let own = Router::new().merge(promotions::routes()).merge(webhooks::own_routes());
+    let own = Guarded::new().merge(promotions::routes()).merge(webhooks::own_routes());
     let files = artifacts::routes();
-    Router::new()
+    Guarded::new()
         .nest("/api/2.0/mlflow", mlflow.clone())
         .nest("/ajax-api/2.0/mlflow", mlflow)
         .nest("/api/2.0/mlflow-artifacts", files.clone())
         .nest("/ajax-api/2.0/mlflow-artifacts", files)
         .merge(artifacts::page_routes())
         .nest("/api/v1", own)
-        .route("/health", get(async || "OK"))
-        .route("/version", get(async || MLFLOW_VERSION))
-        .fallback(problem::no_such_route)
-        .method_not_allowed_fallback(problem::no_such_method)
-        .layer(middleware::from_fn(guard::check))
-        .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .with_state(app)
+        .get("/health", Door::Public, async || "OK")
+        .get("/version", Door::Public, async || MLFLOW_VERSION)
+        .merge(platform::identity::routes(guard))
 }

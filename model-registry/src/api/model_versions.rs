@@ -1,8 +1,8 @@
 //! `model-versions/…`
 
+use axum::Json as Out;
 use axum::extract::State;
-use axum::routing::{delete, get, patch, post};
-use axum::{Json as Out, Router};
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,17 +13,17 @@ use crate::promotion::Principal;
 use crate::registered::Tag;
 use crate::store::{NewVersion, Page};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/model-versions/create", post(create))
-        .route("/model-versions/get", get(read))
-        .route("/model-versions/update", patch(update))
-        .route("/model-versions/delete", delete(remove))
-        .route("/model-versions/search", get(search))
-        .route("/model-versions/set-tag", post(set_tag))
-        .route("/model-versions/delete-tag", delete(delete_tag))
-        .route("/model-versions/transition-stage", post(transition))
-        .route("/model-versions/get-download-uri", get(download_uri))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .post("/model-versions/create", Permission::ModelsWrite, create)
+        .get("/model-versions/get", Permission::ModelsRead, read)
+        .patch("/model-versions/update", Permission::ModelsWrite, update)
+        .delete("/model-versions/delete", Permission::ModelsWrite, remove)
+        .get("/model-versions/search", Permission::ModelsRead, search)
+        .post("/model-versions/set-tag", Permission::ModelsWrite, set_tag)
+        .delete("/model-versions/delete-tag", Permission::ModelsWrite, delete_tag)
+        .post("/model-versions/transition-stage", Permission::ModelsPromote, transition)
+        .get("/model-versions/get-download-uri", Permission::ModelsRead, download_uri)
 }
 
 #[derive(Serialize)]

@@ -2,6 +2,7 @@
 
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
+use platform::identity::{Refusal, RefusalKind};
 use serde_json::json;
 use tracing::error;
 
@@ -25,6 +26,18 @@ impl IntoResponse for Error {
         };
         answer(code, code.status(), &message)
     }
+}
+
+/// Why somebody is not let in, in MLflow's form.
+pub(super) fn refuse(refusal: Refusal) -> Response {
+    let code = match refusal.kind {
+        RefusalKind::Malformed => ErrorCode::BadRequest,
+        RefusalKind::Unauthenticated | RefusalKind::BadCredentials => ErrorCode::Unauthenticated,
+        RefusalKind::Forbidden => ErrorCode::PermissionDenied,
+        RefusalKind::TooMany { .. } => ErrorCode::ResourceExhausted,
+        RefusalKind::Unavailable => ErrorCode::TemporarilyUnavailable,
+    };
+    answer(code, refusal.status(), &refusal.detail)
 }
 
 pub(super) async fn no_such_route(uri: Uri) -> Response {

@@ -1,8 +1,8 @@
 //! `/api/v1/models/{name}/…`: promotions, rollbacks, approvals and their history. What MLflow's API does not have.
 
+use axum::Json as Out;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json as Out, Router};
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 
 use super::{App, Json, Query};
@@ -10,12 +10,13 @@ use crate::promotion::{Approval, ApprovalRequest, Principal, Promotion, Promotio
 use crate::store::HistoryQuery;
 use crate::{Error, Result, VersionNumber};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/models/{name}/promotions", post(promote))
-        .route("/models/{name}/rollback", post(roll_back))
-        .route("/models/{name}/approvals", get(approvals).post(approve))
-        .route("/models/{name}/history", get(history))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .post("/models/{name}/promotions", Permission::ModelsPromote, promote)
+        .post("/models/{name}/rollback", Permission::ModelsPromote, roll_back)
+        .get("/models/{name}/approvals", Permission::ModelsRead, approvals)
+        .post("/models/{name}/approvals", Permission::ModelsApprove, approve)
+        .get("/models/{name}/history", Permission::ModelsRead, history)
 }
 
 #[derive(Serialize)]

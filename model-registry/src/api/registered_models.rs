@@ -1,9 +1,9 @@
 //! `registered-models/…`
 
+use axum::Json as Out;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::routing::{delete, get, patch, post};
-use axum::{Json as Out, Router};
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -13,18 +13,21 @@ use crate::registered::{ModelVersion, RegisteredModel, Tag};
 use crate::store::{Page, Search};
 use crate::{Error, Result, validate};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/registered-models/create", post(create))
-        .route("/registered-models/get", get(read))
-        .route("/registered-models/rename", post(rename))
-        .route("/registered-models/update", patch(update))
-        .route("/registered-models/delete", delete(remove))
-        .route("/registered-models/search", get(search))
-        .route("/registered-models/set-tag", post(set_tag))
-        .route("/registered-models/delete-tag", delete(delete_tag))
-        .route("/registered-models/get-latest-versions", get(latest_of_query).post(latest))
-        .route("/registered-models/alias", get(read_alias).post(set_alias).delete(delete_alias))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .post("/registered-models/create", Permission::ModelsWrite, create)
+        .get("/registered-models/get", Permission::ModelsRead, read)
+        .post("/registered-models/rename", Permission::ModelsWrite, rename)
+        .patch("/registered-models/update", Permission::ModelsWrite, update)
+        .delete("/registered-models/delete", Permission::ModelsWrite, remove)
+        .get("/registered-models/search", Permission::ModelsRead, search)
+        .post("/registered-models/set-tag", Permission::ModelsWrite, set_tag)
+        .delete("/registered-models/delete-tag", Permission::ModelsWrite, delete_tag)
+        .get("/registered-models/get-latest-versions", Permission::ModelsRead, latest_of_query)
+        .post("/registered-models/get-latest-versions", Permission::ModelsRead, latest)
+        .get("/registered-models/alias", Permission::ModelsRead, read_alias)
+        .post("/registered-models/alias", Permission::ModelsPromote, set_alias)
+        .delete("/registered-models/alias", Permission::ModelsPromote, delete_alias)
 }
 
 /// An answer without anything in it.

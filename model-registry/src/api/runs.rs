@@ -1,8 +1,8 @@
 //! `runs/…`.
 
+use axum::Json as Reply;
 use axum::extract::State;
-use axum::routing::{get, post};
-use axum::{Json as Reply, Router};
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -20,22 +20,22 @@ use crate::store::runs::{NewRun, RunChange};
 use crate::validate::{self, missing, not_allowed, required};
 use crate::{Error, ErrorCode, Result, filter};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/runs/create", post(create))
-        .route("/runs/update", post(update))
-        .route("/runs/get", get(by_id))
-        .route("/runs/delete", post(delete))
-        .route("/runs/restore", post(restore))
-        .route("/runs/search", post(find))
-        .route("/runs/log-metric", post(log_metric))
-        .route("/runs/log-parameter", post(log_param))
-        .route("/runs/log-batch", post(log_batch))
-        .route("/runs/set-tag", post(set_tag))
-        .route("/runs/delete-tag", post(delete_tag))
-        .route("/runs/log-inputs", post(log_inputs))
-        .route("/runs/outputs", post(log_outputs))
-        .route("/runs/log-model", post(log_model))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .post("/runs/create", Permission::TrackingWrite, create)
+        .post("/runs/update", Permission::TrackingWrite, update)
+        .get("/runs/get", Permission::TrackingRead, by_id)
+        .post("/runs/delete", Permission::TrackingWrite, delete)
+        .post("/runs/restore", Permission::TrackingWrite, restore)
+        .post("/runs/search", Permission::TrackingRead, find)
+        .post("/runs/log-metric", Permission::TrackingWrite, log_metric)
+        .post("/runs/log-parameter", Permission::TrackingWrite, log_param)
+        .post("/runs/log-batch", Permission::TrackingWrite, log_batch)
+        .post("/runs/set-tag", Permission::TrackingWrite, set_tag)
+        .post("/runs/delete-tag", Permission::TrackingWrite, delete_tag)
+        .post("/runs/log-inputs", Permission::TrackingWrite, log_inputs)
+        .post("/runs/outputs", Permission::TrackingWrite, log_outputs)
+        .post("/runs/log-model", Permission::TrackingWrite, log_model)
 }
 
 #[derive(Deserialize)]

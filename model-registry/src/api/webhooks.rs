@@ -1,8 +1,8 @@
 //! `webhooks`, and what they were told.
 
+use axum::Json as Out;
 use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Json as Out, Router};
+use platform::identity::{Guarded, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,16 +12,19 @@ use crate::store::{Page, Webhook, WebhookFields, WebhookStatus};
 use crate::webhooks::{Change, Delivery, Event, Message};
 use crate::{Error, Result};
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/webhooks", get(list).post(create))
-        .route("/webhooks/{id}", get(read).patch(update).delete(remove))
-        .route("/webhooks/{id}/test", post(test))
+pub(super) fn routes() -> Guarded<App> {
+    Guarded::new()
+        .get("/webhooks", Permission::WebhooksManage, list)
+        .post("/webhooks", Permission::WebhooksManage, create)
+        .get("/webhooks/{id}", Permission::WebhooksManage, read)
+        .patch("/webhooks/{id}", Permission::WebhooksManage, update)
+        .delete("/webhooks/{id}", Permission::WebhooksManage, remove)
+        .post("/webhooks/{id}/test", Permission::WebhooksManage, test)
 }
 
 /// Below `/api/v1`: what MLflow's API does not have.
-pub(super) fn own_routes() -> Router<App> {
-    Router::new().route("/webhooks/{id}/deliveries", get(deliveries))
+pub(super) fn own_routes() -> Guarded<App> {
+    Guarded::new().get("/webhooks/{id}/deliveries", Permission::WebhooksManage, deliveries)
 }
 
 #[derive(Serialize)]
@@ -138,7 +141,7 @@ async fn test(State(app): State<App>, Path(id): Path<String>, Json(asked): Json<
         None => *webhook.events.first().ok_or_else(|| Error::invalid("Webhook events cannot be empty"))?,
     };
     let sealed = app.store.sealed_secret(&id).await?;
-    let secret = sealed.map(|sealed| app.webhooks.key().open(&id, &sealed)).transpose()?;
+    let secret = sealed.map(|sealed| app.webhooks.key().unseal(&id, &sealed)).transpose()?;
     let message = Message {
         url: &webhook.url,
         delivery_id: &uuid::Uuid::new_v4().to_string(),

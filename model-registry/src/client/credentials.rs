@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use platform::identity::TOKEN_VARIABLE;
 
 /// What is sent as `Authorization`.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -24,10 +25,11 @@ pub enum Credentials {
 
 impl Credentials {
     /// Those of MLflow's own variables: `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, else
-    /// `MLFLOW_TRACKING_TOKEN`.
+    /// `MLFLOW_TRACKING_TOKEN`; else `SAFARI_TOKEN`.
     pub fn from_environment() -> Self {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        match (variable("MLFLOW_TRACKING_USERNAME"), variable("MLFLOW_TRACKING_TOKEN")) {
+        let token = variable("MLFLOW_TRACKING_TOKEN").or_else(|| variable(TOKEN_VARIABLE));
+        match (variable("MLFLOW_TRACKING_USERNAME"), token) {
             (Some(user), _) => Self::Basic { user, password: variable("MLFLOW_TRACKING_PASSWORD").unwrap_or_default() },
             (None, Some(token)) => Self::Token(token),
             (None, None) => Self::None,

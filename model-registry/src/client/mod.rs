@@ -21,12 +21,13 @@ use platform::config::Config;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use crate::entities::RunStatus;
 pub use credentials::Credentials;
 pub use files::{Files, Progress, RemoteFile, Step};
 pub use logged::LoggedModel;
 pub use registry::{NewVersion, Page};
 pub use resolve::{Source, quoted};
-pub use tracking::{Experiment, Metric, Param, Run, RunInfo, RunStatus};
+pub use tracking::{Experiment, Metric, Param, Run, RunInfo};
 
 use crate::serve::{self, Places};
 use crate::{Error, ErrorCode, Result};

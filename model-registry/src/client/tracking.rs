@@ -1,12 +1,11 @@
 //! Experiments and runs.
 
-use std::fmt;
-
 use serde::de::Deserializer;
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
 use super::{Client, Nothing, if_there, is_there_already};
+use crate::entities::RunStatus;
 use crate::registered::Tag;
 use crate::{Result, number};
 
@@ -80,22 +79,6 @@ pub struct RunData {
     /// By key.
     #[serde(default)]
     pub tags: Vec<Tag>,
-}
-
-/// How a run stands.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum RunStatus {
-    /// Under way.
-    Running,
-    /// Not begun.
-    Scheduled,
-    /// Ended well.
-    Finished,
-    /// Ended with an error.
-    Failed,
-    /// Stopped.
-    Killed,
 }
 
 /// A measurement.
@@ -235,18 +218,6 @@ impl Client {
 
     async fn log_batch(&self, batch: &Batch<'_>) -> Result<()> {
         self.post::<Nothing>("/api/2.0/mlflow/runs/log-batch", batch).await.map(drop)
-    }
-}
-
-impl fmt::Display for RunStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Running => "running",
-            Self::Scheduled => "scheduled",
-            Self::Finished => "finished",
-            Self::Failed => "failed",
-            Self::Killed => "killed",
-        })
     }
 }
 

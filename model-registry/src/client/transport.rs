@@ -1,6 +1,5 @@
 //! How requests reach a server: through a socket, or as a call of its handlers in this process.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use platform::error::root_cause;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tower::ServiceExt;
@@ -316,20 +316,6 @@ fn with_query(path: &str, query: &[(&str, &str)]) -> String {
     }
     let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
     format!("{path}?{query}")
-}
-
-/// The innermost error: the outer ones only repeat the address.
-fn root_cause(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause = error.source();
-    let mut told = None;
-    while let Some(inner) = cause {
-        told = Some(inner.to_string());
-        cause = inner.source();
-    }
-    told.unwrap_or_else(|| "the request failed".to_owned())
 }
 
 impl fmt::Debug for Transport {

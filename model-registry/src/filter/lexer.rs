@@ -300,7 +300,9 @@ mod tests {
     #[test]
     fn names_may_have_empty_parts_and_white_space_around_their_dots() {
         use Kind::{Comparison, Identifier, In, Integer, Text};
-        for name in ["tags..team", "tags...team", "tags.a.", "tags..", "tags. a", "tags .a", "tags . . a", "tags. and .a"] {
+        for name in
+            ["tags..team", "tags...team", "tags.a.", "tags..", "tags. a", "tags .a", "tags . . a", "tags. and .a"]
+        {
             assert_eq!(kinds(&format!("{name}='b'")), [(Identifier, name), (Comparison, "="), (Text, "'b'")], "{name}");
         }
         assert_eq!(kinds("tags. in")[..], [(Identifier, "tags."), (In, "in")]);

@@ -1,7 +1,8 @@
 //! Who asks.
 //!
-//! The server knows no users yet: it listens on loopback, where it is open to the local user, and takes the word of
-//! whoever asks. A proxy that knows its users sets the headers, and drops those that come from outside.
+//! Where identity is on, the guard has found it out. Where it is off the server listens on loopback, where it is open to the
+//! local user, and takes the word of whoever asks: a proxy that knows its users sets the headers, and drops those that come
+//! from outside.
 
 use std::convert::Infallible;
 
@@ -10,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use platform::identity::{self, How};
 
 /// The header with the name of who asks.
 pub const ACTOR: &str = "safari-actor";
@@ -46,7 +48,10 @@ impl<S: Sync> FromRequestParts<S> for Principal {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(&parts.headers))
+        Ok(match parts.extensions.get::<identity::Principal>() {
+            Some(known) if known.how != How::Local => Self { name: known.name.to_string(), roles: known.roles.names() },
+            _ => Self::of(&parts.headers),
+        })
     }
 }
 

@@ -216,7 +216,7 @@ impl Write {
 }
 
 fn sealed(key: &SecretKey, id: &str, secret: Option<&str>) -> Result<Option<String>> {
-    secret.filter(|secret| !secret.is_empty()).map(|secret| key.seal(id, secret)).transpose()
+    Ok(secret.filter(|secret| !secret.is_empty()).map(|secret| key.seal(id, secret)).transpose()?)
 }
 
 fn gather(rows: Vec<Row>) -> Result<Vec<Webhook>> {

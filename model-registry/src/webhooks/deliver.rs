@@ -163,7 +163,9 @@ impl Deliverer {
 
     async fn send(&self, due: &DueDelivery) -> std::result::Result<Answer, String> {
         let secret = match &due.secret {
-            Some(sealed) => Some(self.webhooks.key().open(&due.webhook_id, sealed).map_err(|error| error.to_string())?),
+            Some(sealed) => {
+                Some(self.webhooks.key().unseal(&due.webhook_id, sealed).map_err(|error| error.to_string())?)
+            }
             None => None,
         };
         let message = Message {

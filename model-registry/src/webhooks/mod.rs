@@ -18,7 +18,7 @@ use crate::Result;
 pub(crate) use change::Change;
 pub use deliver::{Deliverer, Delivery, DeliveryStatus};
 pub use event::Event;
-pub use sealing::{SECRET_KEY_VARIABLE, SecretKey};
+pub use sealing::{SECRET_KEY_VARIABLE, SecretKey, open_key};
 pub use send::WebhookOptions;
 pub(crate) use send::{Message, Sender};
 

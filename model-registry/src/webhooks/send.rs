@@ -6,11 +6,12 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
+use platform::public_address::PublicOnly;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use sha2::Sha256;
 
-use super::address::{self, PublicOnly};
+use super::address;
 use crate::clock::now_millis;
 use crate::{Error, Result};
 

@@ -8,6 +8,7 @@ mod client;
 mod collect;
 mod common;
 mod experiments;
+mod identity;
 mod logged_models;
 mod models;
 mod package;

@@ -10,6 +10,7 @@ mod compare;
 mod conformance;
 mod findings;
 mod hostile;
+mod identity;
 mod servers;
 
 /// Whether the long tests are wanted.

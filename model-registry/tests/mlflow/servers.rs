@@ -8,6 +8,7 @@ use model_registry::store::Store;
 use model_registry::webhooks::WebhookOptions;
 use platform::database::{Address, Engine};
 use platform::object_store::Location;
+use platform::serve::Entrance;
 use tempfile::TempDir;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinHandle;
@@ -26,7 +27,12 @@ pub struct Ours {
 }
 
 impl Ours {
+    /// One that lets everybody in.
     pub async fn start(engine: Engine) -> Self {
+        Self::behind(engine, Entrance::default()).await
+    }
+
+    pub async fn behind(engine: Engine, entrance: Entrance) -> Self {
         let home = tempfile::tempdir().unwrap();
         let database = address(engine, home.path()).await;
         // Ours brings SQLite's tables up to date by itself; on PostgreSQL it is `safari migrate` that does.
@@ -37,11 +43,11 @@ impl Ours {
             home: home.path().to_owned(),
             webhooks: WebhookOptions::default(),
         };
-        let options = Options { listen: "127.0.0.1:0".parse().unwrap(), places };
+        let options = Options { listen: "127.0.0.1:0".parse().unwrap(), entrance, places };
         let service = Service::open(&options).await.unwrap();
         let url = format!("http://{}", service.address());
         let (stop, stopped) = watch::channel(false);
-        let serving = tokio::spawn(async move { service.run(stopped).await.unwrap() });
+        let serving = tokio::spawn(async move { service.run(stopped).await });
         Self { url, home, serving, _stop: stop }
     }
 }

@@ -13,6 +13,8 @@ mod collect;
 mod common;
 #[path = "../it/experiments.rs"]
 mod experiments;
+#[path = "../it/identity.rs"]
+mod identity;
 #[path = "../it/logged_models.rs"]
 mod logged_models;
 #[path = "../it/models.rs"]

@@ -1,5 +1,5 @@
-//! Requests that a browser sends for a page of another site. Whoever reaches the API may use it, as it knows no users
-//! yet, and any page on the web reaches it through the browser of somebody on this machine.
+//! Requests that a browser sends for a page of another site. Where identity is off whoever reaches the API may use it, and
+//! any page on the web reaches it through the browser of somebody on this machine.
 
 use axum::extract::Request;
 use axum::http::{HeaderName, StatusCode};

@@ -18,10 +18,10 @@ mod streams;
 mod versions;
 mod views;
 
-use axum::Router;
 use axum::extract::FromRef;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::{Json, Router};
+use platform::identity::{Door, Guard, Guarded, Permission, Route};
 use tokio::sync::watch;
 use utoipa::OpenApi;
 
@@ -97,40 +97,61 @@ pub fn router(store: Store) -> Router {
     router_until(store, never)
 }
 
-/// All routes, on a store; streams of events and of lines end when `ending` becomes true.
+/// All routes, on a store, open to whoever reaches them; streams of events and of lines end when `ending` becomes true.
 pub fn router_until(store: Store, ending: watch::Receiver<bool>) -> Router {
-    Router::new()
-        .route("/healthz", get(metrics::health))
-        .route("/metrics", get(metrics::metrics))
-        .route("/api/v1/openapi.json", get(|| async { axum::Json(Document::openapi()) }))
-        .route("/api/v1/dags", get(dags::list))
-        .route("/api/v1/dags/{name}", get(dags::show))
-        .route("/api/v1/dags/{name}/runs", post(dags::start))
-        .route("/api/v1/dags/{name}/pause", post(dags::pause))
-        .route("/api/v1/dags/{name}/resume", post(dags::resume))
-        .route("/api/v1/dags/{name}/versions", get(versions::list))
-        .route("/api/v1/dags/{name}/versions/{version}", get(versions::show))
-        .route("/api/v1/dags/{name}/backfills", post(backfills::start))
-        .route("/api/v1/runs", get(runs::list))
-        .route("/api/v1/runs/{id}", get(runs::show))
-        .route("/api/v1/runs/{id}/cancel", post(runs::cancel))
-        .route("/api/v1/runs/{id}/resume", post(runs::resume))
-        .route("/api/v1/runs/{id}/logs", get(logs::read_run))
-        .route("/api/v1/runs/{id}/tasks/{task}", get(runs::instances))
-        .route("/api/v1/runs/{id}/tasks/{task}/clear", post(runs::clear))
-        .route("/api/v1/runs/{id}/tasks/{task}/logs", get(logs::read))
-        .route("/api/v1/backfills", get(backfills::list))
-        .route("/api/v1/backfills/{id}", get(backfills::show))
-        .route("/api/v1/streams", get(streams::list))
-        .route("/api/v1/webhooks/{name}", post(streams::receive))
-        .route("/api/v1/backfills/{id}/cancel", post(backfills::cancel))
-        .route("/api/v1/asset-updates", get(assets::list).post(assets::update))
-        .route("/api/v1/history/removable", get(history::removable))
-        .route("/api/v1/history/clean", post(history::clean))
-        .route("/api/v1/cache/clear", post(history::clear_cache))
-        .route("/api/v1/events", get(events::follow))
+    router_behind(store, ending, &Guard::Open)
+}
+
+/// The same behind a guard, with the routes of identity where it is on.
+pub fn router_behind(store: Store, ending: watch::Receiver<bool>, guard: &Guard) -> Router {
+    guarded(guard)
+        .into_router(guard, problem::refuse)
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(middleware::from_fn(cross_site::refuse))
         .with_state(Api { feed: ChangeFeed::new(store.clone()), store, ending })
+}
+
+/// All routes and what each needs.
+pub fn routes(guard: &Guard) -> Vec<Route> {
+    guarded(guard).routes()
+}
+
+fn guarded(guard: &Guard) -> Guarded<Api> {
+    Guarded::new()
+        .get("/healthz", Door::Public, metrics::health)
+        .get("/metrics", Permission::MetricsRead, metrics::metrics)
+        .get("/api/v1/openapi.json", Door::Public, document)
+        .get("/api/v1/dags", Permission::DagsRead, dags::list)
+        .get("/api/v1/dags/{name}", Permission::DagsRead, dags::show)
+        .post("/api/v1/dags/{name}/runs", Permission::RunsWrite, dags::start)
+        .post("/api/v1/dags/{name}/pause", Permission::DagsWrite, dags::pause)
+        .post("/api/v1/dags/{name}/resume", Permission::DagsWrite, dags::resume)
+        .get("/api/v1/dags/{name}/versions", Permission::DagsRead, versions::list)
+        .get("/api/v1/dags/{name}/versions/{version}", Permission::DagsRead, versions::show)
+        .post("/api/v1/dags/{name}/backfills", Permission::RunsWrite, backfills::start)
+        .get("/api/v1/runs", Permission::RunsRead, runs::list)
+        .get("/api/v1/runs/{id}", Permission::RunsRead, runs::show)
+        .post("/api/v1/runs/{id}/cancel", Permission::RunsWrite, runs::cancel)
+        .post("/api/v1/runs/{id}/resume", Permission::RunsWrite, runs::resume)
+        .get("/api/v1/runs/{id}/logs", Permission::LogsRead, logs::read_run)
+        .get("/api/v1/runs/{id}/tasks/{task}", Permission::RunsRead, runs::instances)
+        .post("/api/v1/runs/{id}/tasks/{task}/clear", Permission::RunsWrite, runs::clear)
+        .get("/api/v1/runs/{id}/tasks/{task}/logs", Permission::LogsRead, logs::read)
+        .get("/api/v1/backfills", Permission::RunsRead, backfills::list)
+        .get("/api/v1/backfills/{id}", Permission::RunsRead, backfills::show)
+        .get("/api/v1/streams", Permission::RunsRead, streams::list)
+        .post("/api/v1/webhooks/{name}", Permission::StreamsWrite, streams::receive)
+        .post("/api/v1/backfills/{id}/cancel", Permission::RunsWrite, backfills::cancel)
+        .get("/api/v1/asset-updates", Permission::RunsRead, assets::list)
+        .post("/api/v1/asset-updates", Permission::RunsWrite, assets::update)
+        .get("/api/v1/history/removable", Permission::RunsRead, history::removable)
+        .post("/api/v1/history/clean", Permission::HistoryWrite, history::clean)
+        .post("/api/v1/cache/clear", Permission::RunsWrite, history::clear_cache)
+        .get("/api/v1/events", Permission::RunsRead, events::follow)
+        .merge(platform::identity::routes(guard))
+}
+
+async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Document::openapi())
 }

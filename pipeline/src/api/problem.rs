@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use platform::identity::Refusal;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
@@ -102,7 +103,8 @@ impl IntoResponses for Problems {
         };
         [
             ("400", "The request cannot be understood."),
-            ("403", "A page of another site asks."),
+            ("401", "Nobody says who asks, or it is not true."),
+            ("403", "Whoever asks may not, or a page of another site asks."),
             ("404", "There is nothing of this name."),
             ("409", "It is in another state."),
             ("413", "The body is too large."),
@@ -115,6 +117,11 @@ impl IntoResponses for Problems {
         .map(problem)
         .into()
     }
+}
+
+/// Why somebody is not let in.
+pub(super) fn refuse(refusal: Refusal) -> Response {
+    Problem::new(refusal.title(), refusal.status(), refusal.detail).into_response()
 }
 
 pub(super) async fn no_route() -> Problem {

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use platform::identity::TOKEN_VARIABLE;
+
 /// A variable of this name and the secret's holds it: `SAFARI_SECRET_SMTP_PASSWORD`.
 const VARIABLE: &str = "SAFARI_SECRET_";
 
@@ -34,7 +36,9 @@ impl Secrets {
 
     /// Every secret that variables and files give now, for what must not show them.
     pub fn known(folder: Option<&Path>) -> Vec<String> {
-        let variables = std::env::vars().filter(|(name, _)| name.starts_with(VARIABLE)).map(|(_, value)| value);
+        let variables = std::env::vars()
+            .filter(|(name, _)| name.starts_with(VARIABLE) || name == TOKEN_VARIABLE)
+            .map(|(_, value)| value);
         let files = folder.and_then(|folder| std::fs::read_dir(folder).ok()).into_iter().flatten().flatten();
         let files = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
         variables.chain(files.map(|text| text.strip_suffix('\n').unwrap_or(&text).to_owned())).collect()

@@ -77,13 +77,18 @@ impl Scheduler {
     /// # Errors
     /// When the database fails. What was done before stays done.
     pub async fn pass(&self, now: Timestamp) -> Result<Option<Timestamp>> {
+        // Somebody may have just made one, and waits for it.
+        self.begin_runs(now).await?;
+        let made = self.store.changed();
         let next = self.make_scheduled_runs(now).await?;
         for backfill in self.store.running_backfills().await? {
             self.make_runs_of_backfill(backfill, now).await?;
         }
         self.stop_overdue_runs(now).await?;
         self.store.note_missed_deadlines(now).await?;
-        self.begin_runs(now).await?;
+        if made.has_changed().unwrap_or(true) {
+            self.begin_runs(now).await?;
+        }
         Ok(next)
     }
 

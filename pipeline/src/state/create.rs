@@ -1,5 +1,7 @@
 //! Making a run.
 
+use std::sync::Arc;
+
 use platform::database::Engine;
 use sqlx::AnyConnection;
 
@@ -56,7 +58,7 @@ impl Origin {
 
 /// A run to be made.
 pub(crate) struct Create {
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
     pub(super) params: String,
     pub(super) origin: Origin,
     pub(super) interval: Option<DataInterval>,

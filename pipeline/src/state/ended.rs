@@ -1,15 +1,21 @@
 //! The end of an attempt.
 
+use std::collections::HashSet;
+
+use platform::database::Statement;
 use serde_json::json;
 
 use super::cache::Caching;
 use super::claim::{Claimed, STEP_OF_PRIORITY};
+use super::create::ROWS_IN_ONE;
 use super::rules::{AfterEnd, after_end};
 use super::step::RunTransaction;
 use super::types::{Owner, TaskState};
+use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::dag::AlertEvent;
 use crate::error::{Error, Result};
+use crate::ids::AttemptId;
 
 const DOING: &str = "recording the end of an attempt";
 
@@ -42,73 +48,126 @@ impl End {
             _ => &Caching::None,
         }
     }
+
+    /// Output, failures and summary.
+    fn result(&self) -> (Option<&str>, u64, &str) {
+        match self {
+            Self::Succeeded { output, failures, summary, .. } => (Some(output), *failures, summary),
+            _ => (None, 0, ""),
+        }
+    }
 }
 
-/// Records one end by compare-and-set on the attempt: an answer from an attempt that lost its instance changes nothing
-/// and gives false. In a run that was told to stop, what has not succeeded is cancelled.
-pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &Ended) -> Result<bool> {
-    let Ended { claim, end, items } = ended;
-    let now = run.now;
-    let cancelled = run.stopping && !matches!(end, End::Succeeded { .. });
-    if let End::Later { note, at } = end
-        && !cancelled
-    {
-        return look_again(run, owner, claim, note, *at).await;
+/// Records ends by compare-and-set on the attempts, all in two statements however many they are. An answer from an attempt
+/// that lost its instance changes nothing. Gives for each end whether it counted. In a run that was told to stop, what has
+/// not succeeded is cancelled.
+pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &[Ended]) -> Result<Vec<bool>> {
+    let mut open = HashSet::with_capacity(ended.len());
+    // Of several ends of one attempt the first is its end.
+    let firsts: Vec<bool> = ended.iter().map(|one| open.insert(one.claim.attempt)).collect();
+    let candidates = ended.iter().zip(&firsts).filter_map(|(one, first)| first.then_some(one));
+    let is_later = |one: &&Ended| !run.stopping && matches!(one.end, End::Later { .. });
+    let (later, last): (Vec<&Ended>, Vec<&Ended>) = candidates.partition(is_later);
+    let mut counted = HashSet::with_capacity(ended.len());
+    for one in later {
+        if let End::Later { note, at } = &one.end
+            && look_again(run, owner, &one.claim, note, *at).await?
+        {
+            counted.insert(one.claim.attempt);
+        }
     }
-    let AfterEnd { attempt, instance: state, error, again_at, is_failure } = after_end(end, run.stopping);
-    let kept = sqlx::query(
-        "UPDATE attempt SET state = $1, finished_at = $2, error = $3
-         WHERE id = $4 AND owner_key = $5 AND number = $6 AND state = 'running'",
-    )
-    .bind(attempt.as_str())
-    .bind(now.millis())
-    .bind(error)
-    .bind(claim.attempt.to_string())
-    .bind(&owner.key)
-    .bind(i64::from(claim.number))
-    .execute(&mut *run.connection)
-    .await
-    .map_err(|error| Error::database(DOING, error))?;
-    if kept.rows_affected() == 0 {
-        return Ok(false);
+    for chunk in last.chunks(ROWS_IN_ONE) {
+        let kept = end_attempts(run, owner, chunk).await?;
+        let chunk: Vec<&Ended> = chunk.iter().copied().filter(|one| kept.contains(&one.claim.attempt)).collect();
+        end_instances(run, &chunk).await?;
+        for one in &chunk {
+            consequences(run, one).await?;
+        }
+        counted.extend(kept);
     }
-    let (output, failures, summary) = match end {
-        End::Succeeded { output, failures, summary, .. } => (Some(output.as_str()), *failures, summary.as_str()),
-        _ => (None, 0, ""),
-    };
-    let moved = sqlx::query(
+    Ok(ended.iter().zip(firsts).map(|(one, first)| first && counted.contains(&one.claim.attempt)).collect())
+}
+
+/// Gives those that were at work until now.
+async fn end_attempts(run: &mut RunTransaction<'_>, owner: &Owner, ended: &[&Ended]) -> Result<HashSet<AttemptId>> {
+    let mut update = Statement::new("UPDATE attempt SET state = ended.column3, error = ended.column4, finished_at = ");
+    update.number(run.now.millis()).push(" FROM (VALUES ");
+    for Ended { claim, end, .. } in ended {
+        let after = after_end(end, run.stopping);
+        let number = i64::from(claim.number);
+        update.row().text(claim.attempt.to_string()).number(number);
+        update.text(after.attempt.as_str()).maybe_text(after.error).end_row();
+    }
+    update.push(
+        ") AS ended WHERE attempt.id = ended.column1 AND attempt.number = ended.column2 AND attempt.state = 'running'
+           AND attempt.owner_key = ",
+    );
+    update.text(owner.key.as_str()).push(" RETURNING id");
+    let kept: Vec<(String,)> = update.query_as().fetch_all(&mut *run.connection).await.map_err(doing)?;
+    kept.iter().map(|(id,)| read_id(id)).collect()
+}
+
+/// Moves the instances of attempts that have just ended.
+async fn end_instances(run: &mut RunTransaction<'_>, ended: &[&Ended]) -> Result<()> {
+    if ended.is_empty() {
+        return Ok(());
+    }
+    // Values of one column have one type on PostgreSQL, so that those which may be missing need no cast.
+    let mut update = Statement::new(
         "UPDATE task_instance
-         SET state = $1, output = $2, failures = $3, summary = $4, items = $5, error = $6, finished_at = $7,
-             ready_at = COALESCE($8, ready_at), turn = COALESCE($8, ready_at) - priority * $9,
-             failed = failed + $10, lost_in_a_row = COALESCE($11, lost_in_a_row), cache_key = $12
-         WHERE id = $13 AND state = 'running' AND attempts = $14",
-    )
-    .bind(state.as_str())
-    .bind(output)
-    .bind(to_i64(failures))
-    .bind(summary)
-    .bind(to_i64(*items))
-    .bind(error.filter(|_| !matches!(end, End::Interrupted)))
-    .bind(state.is_finished().then(|| now.millis()))
-    .bind(again_at.map(Timestamp::millis))
-    .bind(STEP_OF_PRIORITY.as_millis() as i64)
-    .bind(i64::from(is_failure))
-    .bind(is_failure.then_some(0_i64))
-    .bind(end.caching().key().map(str::to_owned))
-    .bind(claim.instance.to_string())
-    .bind(i64::from(claim.number))
-    .execute(&mut *run.connection)
-    .await
-    .map_err(|error| Error::database(DOING, error))?;
-    if moved.rows_affected() == 0 {
-        return Err(Error::Corrupt { what: format!("a running attempt {} of an instance that is not", claim.attempt) });
+         SET state = ended.column3, output = ended.column4, failures = ended.column5, summary = ended.column6,
+             items = ended.column7, error = ended.column8, finished_at = ended.column9,
+             ready_at = COALESCE(ended.column10, ready_at),
+             turn = COALESCE(ended.column10, ready_at) - priority * ",
+    );
+    update.number(STEP_OF_PRIORITY.as_millis() as i64).push(
+        ", failed = failed + ended.column11, lost_in_a_row = COALESCE(ended.column12, lost_in_a_row),
+           cache_key = ended.column13
+         FROM (VALUES ",
+    );
+    for Ended { claim, end, items } in ended {
+        let AfterEnd { instance: state, error, again_at, is_failure, .. } = after_end(end, run.stopping);
+        let (output, failures, summary) = end.result();
+        update
+            .row()
+            .text(claim.instance.to_string())
+            .number(i64::from(claim.number))
+            .text(state.as_str())
+            .maybe_text(output)
+            .number(to_i64(failures))
+            .text(summary)
+            .number(to_i64(*items))
+            .maybe_text(error.filter(|_| !matches!(end, End::Interrupted)))
+            .maybe_number(state.is_finished().then(|| run.now.millis()))
+            .maybe_number(again_at.map(Timestamp::millis))
+            .number(i64::from(is_failure))
+            .maybe_number(is_failure.then_some(0))
+            .maybe_text(end.caching().key())
+            .end_row();
     }
+    update.push(
+        ") AS ended WHERE task_instance.id = ended.column1 AND task_instance.attempts = ended.column2
+           AND task_instance.state = 'running'",
+    );
+    let moved = update.query().execute(&mut *run.connection).await.map_err(doing)?;
+    if moved.rows_affected() != ended.len() as u64 {
+        let first = ended.first().map(|one| one.claim.attempt.to_string()).unwrap_or_default();
+        let what = format!("a running attempt of an instance that is not, {first} or one that ended with it");
+        return Err(Error::Corrupt { what });
+    }
+    Ok(())
+}
+
+/// What follows from an end that counted.
+async fn consequences(run: &mut RunTransaction<'_>, ended: &Ended) -> Result<()> {
+    let Ended { claim, end, items } = ended;
+    let AfterEnd { instance: state, error, .. } = after_end(end, run.stopping);
     run.give_back(claim.pool.as_deref(), claim.slots).await?;
     // An output with failures may do better the next time.
-    if let (Caching::Keep(key), 0, Some(output)) = (end.caching(), failures, output) {
+    if let (Caching::Keep(key), (Some(output), 0, summary)) = (end.caching(), end.result()) {
         run.keep_output(key, output, to_i64(*items), summary).await?;
     }
-    if let (End::Failed { error, retry_at: Some(at) }, false) = (end, cancelled) {
+    if let (End::Failed { error, retry_at: Some(at) }, false) = (end, run.stopping) {
         let task = run.plan.dag.tasks().get(claim.position).map(|task| task.id.as_str());
         let fields = json!({
             "task": task, "map_index": claim.map_index, "attempt": claim.number, "error": error,
@@ -120,7 +179,7 @@ pub(super) async fn record(run: &mut RunTransaction<'_>, owner: &Owner, ended: &
     }
     run.made_ready(claim.position, u64::from(state == TaskState::Ready));
     run.settle(claim.position, claim.map_index, state, error.map(str::to_string));
-    Ok(true)
+    Ok(())
 }
 
 /// Puts an instance back until `at`. Its attempt is removed: a sensor that waits for days would leave thousands.
@@ -131,7 +190,6 @@ async fn look_again(
     note: &str,
     at: Timestamp,
 ) -> Result<bool> {
-    let doing = |error| Error::database(DOING, error);
     let kept =
         sqlx::query("DELETE FROM attempt WHERE id = $1 AND owner_key = $2 AND number = $3 AND state = 'running'")
             .bind(claim.attempt.to_string())
@@ -163,4 +221,8 @@ async fn look_again(
 /// Counts are far below this limit; a job that reports nonsense must not break the record.
 fn to_i64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn doing(error: sqlx::Error) -> Error {
+    Error::database(DOING, error)
 }

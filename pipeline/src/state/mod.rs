@@ -20,10 +20,10 @@ mod children;
 mod claim;
 mod clean;
 mod create;
-mod dags;
 mod depth;
 mod ended;
 mod instances;
+mod known;
 mod lost;
 mod migrations;
 mod pools;
@@ -83,7 +83,8 @@ use crate::template::Scope;
 pub struct Store {
     database: Database,
     writer: writer::Writer,
-    dags: dags::Dags,
+    dags: known::Dags,
+    plans: known::Plans,
 }
 
 /// A run and what its transitions need to know of it.
@@ -101,7 +102,7 @@ impl Store {
     pub async fn open(database: Database) -> Result<Self> {
         migrations::run(database.pool()).await?;
         let writer = writer::Writer::start(database.clone());
-        Ok(Self { database, writer, dags: dags::Dags::default() })
+        Ok(Self { database, writer, dags: known::Dags::default(), plans: known::Plans::default() })
     }
 
     /// The changes that the tables of a database need to be those of this version, such as `2 telemetry`.
@@ -131,9 +132,15 @@ impl Store {
         let run = RunId::new();
         let dag = Arc::new(dag.clone());
         let scope = scope(run, &dag, params, origin.cause(), interval, now);
-        let plan = Plan { run, dag, cause: origin.cause(), scope };
+        let plan = Arc::new(Plan { run, dag, cause: origin.cause(), scope });
         let params = params.to_json().to_string();
-        let made = self.writer.create(create::Create { plan, params, origin, interval, now }).await?;
+        // Of a batch more becomes known when it is made.
+        let is_whole = !matches!(origin, Origin::Stream);
+        let request = create::Create { plan: Arc::clone(&plan), params, origin, interval, now };
+        let made = self.writer.create(request).await?;
+        if made && is_whole {
+            self.plans.keep(run, &plan);
+        }
         Ok(made.then_some(run))
     }
 
@@ -170,13 +177,18 @@ impl Store {
 
     /// What the transitions of a run need: the DAG that it started with and its parameters.
     pub(crate) async fn plan(&self, run: RunId) -> Result<Arc<Plan>> {
+        if let Some(plan) = self.plans.get(run) {
+            return Ok(plan);
+        }
         let record = self.run(run).await?;
         let dag = self.dag(&record).await?;
         let mut scope = scope(run, &dag, &record.params, record.cause, record.interval, record.created_at);
         if let Some(number) = record.batch {
             scope = scope.with_batch(&self.batch(run, &dag.name, number).await?);
         }
-        Ok(Arc::new(Plan { run, dag, cause: record.cause, scope }))
+        let plan = Arc::new(Plan { run, dag, cause: record.cause, scope });
+        self.plans.keep(run, &plan);
+        Ok(plan)
     }
 
     /// Connections for questions.

@@ -158,11 +158,15 @@ impl Store {
 
     /// Queued runs whose DAG allows more active ones, the oldest first.
     pub(crate) async fn startable_runs(&self, most: u32) -> Result<Vec<RunId>> {
-        let sql = "SELECT run.id FROM run JOIN dag ON dag.name = run.dag
-                   WHERE run.state = 'queued' AND (run.cause = 'backfill' OR dag.active_runs < dag.max_active_runs)
-                   ORDER BY run.id LIMIT $1";
-        let mut connection = self.pool().acquire().await.map_err(|error| Error::database(DOING, error))?;
-        run_ids(&mut connection, sql, i64::from(most)).await
+        let mut query = Statement::new(
+            "SELECT run.id FROM run JOIN dag ON dag.name = run.dag
+             WHERE run.state = 'queued' AND (run.cause = 'backfill' OR dag.active_runs < dag.max_active_runs)
+             ORDER BY run.id LIMIT ",
+        );
+        query.literal(most);
+        let rows: Vec<(String,)> =
+            query.query_as().fetch_all(self.pool()).await.map_err(|error| Error::database(DOING, error))?;
+        rows.iter().map(|(run,)| read_id(run)).collect()
     }
 
     /// Runs whose time is up.

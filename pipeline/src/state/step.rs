@@ -193,10 +193,7 @@ async fn run_step(
     if let Some(rule) = &request.lost {
         release(&mut run, owner, rule).await?;
     }
-    let mut counted = Vec::with_capacity(request.ended.len());
-    for end in request.ended.iter() {
-        counted.push(record(&mut run, owner, end).await?);
-    }
+    let counted = record(&mut run, owner, &request.ended).await?;
     let may_end = run.settled.is_something();
     advance(&mut run).await?;
     if may_end && run.readied.is_empty() && state == RunState::Running {

@@ -26,6 +26,14 @@ use crate::ids::AttemptId;
 const MOST_IN_ONE: usize = 256;
 /// How long a database locked by another process is tried again.
 const BUSY_PATIENCE: Duration = Duration::from_secs(60);
+/// How PostgreSQL is to look for what the writer asks: always by the index that each statement was made for. A plan that was
+/// made while a table was small would otherwise read all of it, and go on to when it has grown.
+const BY_INDEX: [&str; 4] = [
+    "SET enable_seqscan = off",
+    "SET enable_hashjoin = off",
+    "SET enable_mergejoin = off",
+    "SET plan_cache_mode = force_generic_plan",
+];
 /// A transaction that takes longer is suspected of waiting on a connection that is dead.
 const SUSPICIOUS: Duration = Duration::from_secs(3);
 const DOING: &str = "recording the state of a run";
@@ -138,12 +146,15 @@ impl Kept {
     async fn open(database: &Database) -> Result<Self> {
         let doing = |error| Error::database(DOING, error);
         let mut connection = database.pool().acquire().await.map_err(doing)?;
+        if database.engine() == Engine::Sqlite {
+            return Ok(Self { connection, backend: None });
+        }
+        for setting in BY_INDEX {
+            sqlx::query(setting).execute(&mut *connection).await.map_err(doing)?;
+        }
         let asked = sqlx::query_scalar("SELECT CAST(pg_backend_pid() AS BIGINT)");
-        let backend = match database.engine() {
-            Engine::Sqlite => None,
-            Engine::Postgres => Some(asked.fetch_one(&mut *connection).await.map_err(doing)?),
-        };
-        Ok(Self { connection, backend })
+        let backend = asked.fetch_one(&mut *connection).await.map_err(doing)?;
+        Ok(Self { connection, backend: Some(backend) })
     }
 }
 
@@ -241,9 +252,10 @@ async fn commit(place: &Place, kept: &mut Option<Kept>, batch: &[Write]) -> Resu
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             Err(error) => {
-                // The connection itself may be what is broken. The pool could wait for a silent one without end.
-                if let Some(Kept { connection, .. }) = kept.take()
-                    && error.is_outage()
+                // The connection itself may be what is broken: the pool could wait for a silent one without end. And on
+                // PostgreSQL it has settings that are the writer's alone.
+                if let Some(Kept { connection, backend }) = kept.take()
+                    && (error.is_outage() || backend.is_some())
                 {
                     drop(connection.detach());
                 }

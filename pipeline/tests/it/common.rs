@@ -84,11 +84,15 @@ pub async fn store(home: &Path) -> Store {
 
 /// The database of a home folder, without tables until there is a store.
 pub async fn database(home: &Path) -> Database {
-    let address = match crate::ENGINE {
+    Database::open(&address(home).await).await.unwrap()
+}
+
+/// Where that is.
+pub async fn address(home: &Path) -> Address {
+    match crate::ENGINE {
         Engine::Sqlite => Address::Sqlite(home.join("state.db")),
         Engine::Postgres => Address::Postgres(own_database(home).await),
-    };
-    Database::open(&address).await.unwrap()
+    }
 }
 
 /// Writes a backup of the home's database while others use it.

@@ -21,6 +21,7 @@ mod findings;
 mod flow;
 mod full_disk;
 mod history;
+mod identity;
 mod kill;
 mod logs;
 mod nested;

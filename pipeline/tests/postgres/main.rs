@@ -29,6 +29,8 @@ mod events;
 mod flow;
 #[path = "../it/history.rs"]
 mod history;
+#[path = "../it/identity.rs"]
+mod identity;
 #[path = "../it/kill.rs"]
 mod kill;
 #[path = "../it/logs.rs"]

@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{Config, Device};
 use crate::database::Address;
+use crate::identity::Role;
 use crate::object_store::Location;
 use crate::telemetry;
 
@@ -51,7 +52,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "model",
         default: "",
-        allowed: "the path of a model folder or of a TorchScript .pt file, or nothing",
+        allowed: "the path of a model folder or of a TorchScript .pt file, or nothing; `safari serve` takes models:/NAME@ALIAS too",
         help: "The model that looks at the pictures; empty means the one that is shipped.",
         secret: false,
         alias: Some("MODEL_PATH"),
@@ -122,6 +123,18 @@ pub(super) const KEYS: &[Key] = &[
         alias: None,
         set: |config, text| {
             config.detector.cuda_dir = path(text);
+            Some(())
+        },
+    },
+    Key {
+        name: "detector.gpu_memory_fraction",
+        default: "1.0",
+        allowed: "a number above 0, at most 1",
+        help: "The share of a GPU's memory that this process may take.",
+        secret: false,
+        alias: Some("GPU_MEMORY_FRACTION"),
+        set: |config, text| {
+            config.detector.gpu_memory_fraction = number(text, f64::MIN_POSITIVE..=1.0)?;
             Some(())
         },
     },
@@ -290,7 +303,7 @@ pub(super) const KEYS: &[Key] = &[
     Key {
         name: "registry.listen",
         default: "",
-        allowed: "a loopback address and a port, or nothing",
+        allowed: "an address and a port, or nothing",
         help: "Where `safari registry` and `safari server` answer clients of MLflow; empty means 127.0.0.1:5000 for the former, and that the latter does not.",
         secret: false,
         alias: None,
@@ -352,6 +365,383 @@ pub(super) const KEYS: &[Key] = &[
                 "any" => true,
                 _ => return None,
             };
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.enabled",
+        default: "false",
+        allowed: "true or false",
+        help: "Whether servers ask who asks; without it they listen on loopback only.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.identity.enabled = match text {
+                "true" => true,
+                "false" => false,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.database",
+        default: "",
+        allowed: "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE, or nothing",
+        help: "The database of people and tokens; empty means that of `state.url`.",
+        secret: true,
+        alias: None,
+        set: |config, text| {
+            state_address(text)?;
+            config.identity.database = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.issuer",
+        default: "safari",
+        allowed: "a name or a URL",
+        help: "Who our access tokens are of: `iss`.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            (!text.is_empty()).then_some(())?;
+            config.identity.issuer = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.audience",
+        default: "safari",
+        allowed: "a name or a URL",
+        help: "Whom our access tokens are for: `aud`.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            (!text.is_empty()).then_some(())?;
+            config.identity.audience = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.requests_per_second",
+        default: "500",
+        allowed: "a whole number from 0 to 1_000_000",
+        help: "Requests a second of one identity, and twice as many in a burst; 0 means no limit.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.identity.requests_per_second = whole(text, 0..=1_000_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.oidc_issuer",
+        default: "",
+        allowed: "https://HOST/PATH, or nothing",
+        help: "Another issuer whose access tokens are taken, found by OpenID Connect discovery; empty means none.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            is_http_url(text).then_some(())?;
+            config.identity.oidc_issuer = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.oidc_audience",
+        default: "safari",
+        allowed: "a name or a URL",
+        help: "What `aud` of its tokens must name.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            (!text.is_empty()).then_some(())?;
+            config.identity.oidc_audience = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.oidc_roles_claim",
+        default: "roles",
+        allowed: "a claim, or claims with dots between them such as realm_access.roles",
+        help: "Where its tokens say in which roles somebody is.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            (!text.is_empty()).then_some(())?;
+            config.identity.oidc_roles_claim = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.oidc_roles",
+        default: "",
+        allowed: "a list such as wildlife-admins=admin,*=viewer, or nothing",
+        help: "Its words for our roles, `*` for everybody; empty means that its words are ours.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.identity.oidc_roles = role_mapping(text)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "tls.cert",
+        default: "",
+        allowed: "the path of a file in PEM form, or nothing",
+        help: "The certificate chain of all servers, read again when it changes; empty means no TLS.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.tls.cert = path(text);
+            Some(())
+        },
+    },
+    Key {
+        name: "tls.key",
+        default: "",
+        allowed: "the path of a file in PEM form, or nothing",
+        help: "The private key of the certificate.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.tls.key = path(text);
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.listen",
+        default: "127.0.0.1:8080",
+        allowed: "a loopback address and a port",
+        help: "Where `safari serve` answers.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.listen = Some(text.parse().ok()?);
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.poll_seconds",
+        default: "30",
+        allowed: "a whole number from 0 to 86_400",
+        help: "How often it is looked what an alias such as models:/wildlife@champion names now; 0 never looks.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.poll_seconds = whole(text, 0..=86_400)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.models",
+        default: "",
+        allowed: "NAME=PATH, several with commas between them, or nothing",
+        help: "Further TorchScript models for the Open Inference Protocol: folders, or .pt files with a signature beside them.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.models = named_paths(text)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.repository",
+        default: "",
+        allowed: "the path of a folder, or nothing",
+        help: "A folder of TorchScript models that the Open Inference Protocol loads when somebody asks it to.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.repository = path(text);
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.queue",
+        default: "64",
+        allowed: "a whole number from 1 to 100_000",
+        help: "Requests that may wait; more are answered with 429.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.queue = whole(text, 1..=100_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.timeout_seconds",
+        default: "60",
+        allowed: "a whole number from 1 to 3_600",
+        help: "The longest that a request may take, and the deadline of those that name none.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.timeout_seconds = whole(text, 1..=3_600)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.drain_seconds",
+        default: "30",
+        allowed: "a whole number from 0 to 3_600",
+        help: "How long requests under way may take when the server is told to end.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.drain_seconds = whole(text, 0..=3_600)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.max_body_bytes",
+        default: "33_554_432",
+        allowed: "a whole number from 1_024 to 1_073_741_824",
+        help: "Requests with larger bodies are refused.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.max_body_bytes = whole(text, 1_024..=1_073_741_824)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.body_memory_bytes",
+        default: "536_870_912",
+        allowed: "a whole number from 65_536 to 1_099_511_627_776",
+        help: "Bytes of all requests in memory; more are answered with 429.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.body_memory_bytes = whole(text, 65_536..=1_099_511_627_776)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.max_pictures",
+        default: "64",
+        allowed: "a whole number from 1 to 1_024",
+        help: "Pictures in one request.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.max_pictures = whole(text, 1..=1_024)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.max_connections",
+        default: "1024",
+        allowed: "a whole number from 1 to 1_000_000",
+        help: "Connections at the same time; more wait to be taken.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.max_connections = whole(text, 1..=1_000_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.cache_bytes",
+        default: "67_108_864",
+        allowed: "a whole number from 0 to 1_099_511_627_776",
+        help: "Memory for answers that are kept by content and model; 0 keeps none.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.cache_bytes = whole(text, 0..=1_099_511_627_776)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.redis",
+        default: "",
+        allowed: "redis://HOST:PORT, or nothing",
+        help: "Redis in which replicas share answers; requests go on without it when it is away.",
+        secret: true,
+        alias: None,
+        set: |config, text| {
+            is_url_of(text, &["redis", "redis+unix", "unix"]).then_some(())?;
+            config.serve.redis = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.redis_keep_seconds",
+        default: "86_400",
+        allowed: "a whole number from 1 to 31_536_000",
+        help: "How long Redis keeps an answer.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.redis_keep_seconds = whole(text, 1..=31_536_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.deployments",
+        default: "10_000",
+        allowed: "a whole number from 1 to 10_000_000",
+        help: "Cameras whose bursts are remembered between requests.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.deployments = whole(text, 1..=10_000_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.fetch_allow",
+        default: "",
+        allowed: "https://HOST/PATH/ or s3://BUCKET/PREFIX/, several with commas between them, or nothing",
+        help: "Where pictures may be fetched from that requests name by URL; empty refuses all URLs.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.fetch_allow = fetch_prefixes(text)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.fetch_hosts",
+        default: "public",
+        allowed: "public or any",
+        help: "Whether such URLs may lead to public addresses by https only, or to any, such as a program on this machine.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.serve.fetch_anywhere = match text {
+                "public" => false,
+                "any" => true,
+                _ => return None,
+            };
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.pipeline",
+        default: "",
+        allowed: "http://HOST:PORT or https://HOST, or nothing",
+        help: "The `safari server` that POST /v1/detection-jobs asks to look at videos and large sets.",
+        secret: true,
+        alias: None,
+        set: |config, text| {
+            is_http_url(text).then_some(())?;
+            config.serve.pipeline = text.to_owned();
+            Some(())
+        },
+    },
+    Key {
+        name: "serve.pipeline_dag",
+        default: "detect",
+        allowed: "the name of a DAG",
+        help: "The DAG that it is asked to run.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            (!text.is_empty()).then_some(())?;
+            config.serve.pipeline_dag = text.to_owned();
             Some(())
         },
     },
@@ -505,6 +895,39 @@ pub(super) fn state_address(url: &str) -> Option<Address> {
 fn is_http_url(text: &str) -> bool {
     let url = Url::parse(text);
     text.is_empty() || url.is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+fn is_url_of(text: &str, schemes: &[&str]) -> bool {
+    text.is_empty() || Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()))
+}
+
+/// Pairs such as `wildlife-admins=admin`, between commas.
+fn role_mapping(text: &str) -> Option<Vec<(String, Role)>> {
+    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| {
+        let (word, role) = pair.rsplit_once('=')?;
+        Some((word.trim().to_owned(), Role::read(role.trim())?))
+    });
+    pairs.collect()
+}
+
+/// `NAME=PATH,NAME=PATH`.
+fn named_paths(text: &str) -> Option<Vec<(String, PathBuf)>> {
+    let one = |part: &str| {
+        let (name, file) = part.trim().split_once('=')?;
+        Some((Some(name.trim().to_owned()).filter(|name| !name.is_empty())?, path(file.trim())?))
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(one).collect()
+}
+
+/// Places that end with a slash, so that a prefix is a whole folder.
+fn fetch_prefixes(text: &str) -> Option<Vec<Url>> {
+    let one = |part: &str| {
+        let url = Url::parse(part.trim()).ok()?;
+        let known = matches!(url.scheme(), "http" | "https" | "s3") && url.has_host();
+        (known && url.path().ends_with('/')).then_some(url)
+    };
+    text.split(',').filter(|part| !part.trim().is_empty()).map(one).collect()
 }
 
 /// What is shown of a value that may hold a secret: a URL without its password, `***` for what is no URL.

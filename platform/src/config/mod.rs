@@ -16,7 +16,10 @@ use std::path::{Path, PathBuf};
 use keys::KEYS;
 pub use keys::Key;
 
+use url::Url;
+
 use crate::database::Address;
+use crate::identity::{ExternalOptions, IdentityOptions, Role};
 use crate::{Error, Result};
 
 /// The file that is read when no other is named, if it is there.
@@ -45,6 +48,12 @@ pub struct Config {
     pub server: ServerConfig,
     /// `registry.*`
     pub registry: RegistryConfig,
+    /// `serve.*`
+    pub serve: ServeConfig,
+    /// `identity.*`
+    pub identity: IdentityConfig,
+    /// `tls.*`
+    pub tls: TlsConfig,
     /// `log.*`
     pub log: LogConfig,
     /// `logs.*`
@@ -71,6 +80,8 @@ pub struct DetectorConfig {
     pub device: Device,
     /// The folder of `libtorch_cuda.so`; `None` means the system's library path.
     pub cuda_dir: Option<PathBuf>,
+    /// The share of a GPU's memory that this process may take, above 0, at most 1.
+    pub gpu_memory_fraction: f64,
     /// Pictures with more pixels than this are refused.
     pub max_pixels: u64,
     /// Files with more bytes than this are refused.
@@ -182,6 +193,103 @@ impl fmt::Debug for RegistryConfig {
             .field("webhooks_anywhere", &self.webhooks_anywhere)
             .finish()
     }
+}
+
+/// The server of live detections.
+#[derive(Clone, Default, PartialEq)]
+pub struct ServeConfig {
+    /// Where it answers; a loaded configuration always names an address.
+    pub listen: Option<SocketAddr>,
+    /// Seconds between two looks at what an alias names; 0 never looks.
+    pub poll_seconds: u64,
+    /// Further TorchScript models by name.
+    pub models: Vec<(String, PathBuf)>,
+    /// A folder of TorchScript models that are loaded when somebody asks for them.
+    pub repository: Option<PathBuf>,
+    /// Requests that may wait.
+    pub queue: usize,
+    /// The longest that a request may take.
+    pub timeout_seconds: u64,
+    /// How long requests under way may take at the end.
+    pub drain_seconds: u64,
+    /// Bytes of a body.
+    pub max_body_bytes: usize,
+    /// Bytes of all bodies in memory.
+    pub body_memory_bytes: usize,
+    /// Pictures in one request.
+    pub max_pictures: usize,
+    /// Connections at the same time.
+    pub max_connections: usize,
+    /// Memory for answers that are kept; 0 keeps none.
+    pub cache_bytes: u64,
+    /// `redis://…`; empty means none.
+    pub redis: String,
+    /// How long Redis keeps an answer.
+    pub redis_keep_seconds: u64,
+    /// Cameras whose bursts are remembered.
+    pub deployments: u64,
+    /// Places, each with a slash at its end, that pictures may be fetched from.
+    pub fetch_allow: Vec<Url>,
+    /// Whether they may have internal addresses, and no TLS.
+    pub fetch_anywhere: bool,
+    /// `http://…` or `https://…` of the server that runs DAGs; empty means none.
+    pub pipeline: String,
+    /// The DAG that it is asked to run.
+    pub pipeline_dag: String,
+}
+
+/// Without the passwords that the URLs may hold.
+impl fmt::Debug for ServeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServeConfig")
+            .field("listen", &self.listen)
+            .field("redis", &keys::masked(&self.redis))
+            .field("pipeline", &keys::masked(&self.pipeline))
+            .finish_non_exhaustive()
+    }
+}
+
+/// People and tokens.
+#[derive(Clone, Default, PartialEq)]
+pub struct IdentityConfig {
+    /// Whether servers ask who asks.
+    pub enabled: bool,
+    /// `sqlite:PATH` or `postgres://…`; empty means that of the state. See [`Config::identity_address`].
+    pub database: String,
+    /// `iss` of our access tokens.
+    pub issuer: String,
+    /// `aud` of our access tokens.
+    pub audience: String,
+    /// Requests a second of one identity; 0 means no limit.
+    pub requests_per_second: u32,
+    /// `https://…`; empty means none.
+    pub oidc_issuer: String,
+    /// What `aud` of its tokens must name.
+    pub oidc_audience: String,
+    /// Where its tokens name roles.
+    pub oidc_roles_claim: String,
+    /// Its words for our roles; empty means that they are ours.
+    pub oidc_roles: Vec<(String, Role)>,
+}
+
+/// Without the password that the URL may hold.
+impl fmt::Debug for IdentityConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdentityConfig")
+            .field("enabled", &self.enabled)
+            .field("database", &keys::masked(&self.database))
+            .field("oidc_issuer", &self.oidc_issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Certificates of servers.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TlsConfig {
+    /// The file of the certificate chain; none for no TLS.
+    pub cert: Option<PathBuf>,
+    /// The file of its private key.
+    pub key: Option<PathBuf>,
 }
 
 /// What is logged.
@@ -314,6 +422,31 @@ impl Config {
         }
     }
 
+    /// The database of people and tokens: `identity.database`, or that of the state.
+    pub fn identity_address(&self) -> Address {
+        match keys::state_address(&self.identity.database) {
+            Some(address) if !self.identity.database.is_empty() => address,
+            _ => self.state_address(),
+        }
+    }
+
+    /// What identity is to do.
+    pub fn identity_options(&self) -> IdentityOptions {
+        let identity = &self.identity;
+        let external = (!identity.oidc_issuer.is_empty()).then(|| ExternalOptions {
+            issuer: identity.oidc_issuer.clone(),
+            audience: identity.oidc_audience.clone(),
+            roles_claim: identity.oidc_roles_claim.clone(),
+            mapping: identity.oidc_roles.clone(),
+        });
+        IdentityOptions {
+            issuer: identity.issuer.clone(),
+            audience: identity.audience.clone(),
+            requests_per_second: identity.requests_per_second,
+            external,
+        }
+    }
+
     /// The place of the registry's files, a folder or `s3://…`: `registry.artifacts`, or `<home>/artifacts`.
     pub fn artifacts_url(&self) -> String {
         if self.registry.artifacts.is_empty() {
@@ -384,6 +517,9 @@ impl Config {
             state: StateConfig::default(),
             server: ServerConfig::default(),
             registry: RegistryConfig::default(),
+            serve: ServeConfig::default(),
+            identity: IdentityConfig::default(),
+            tls: TlsConfig::default(),
             log: LogConfig::default(),
             logs: LogsConfig::default(),
             history: HistoryConfig::default(),

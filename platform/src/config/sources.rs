@@ -11,8 +11,16 @@ use crate::error::io_reason;
 use crate::names::did_you_mean;
 use crate::{Error, Result};
 
-/// `SAFARI_` variables that are no settings: where the settings file is, and servers of the tests.
-const OTHER_VARIABLES: &[&str] = &["SAFARI_CONFIG", "SAFARI_WEED", "SAFARI_POSTGRES_BIN"];
+/// `SAFARI_` variables that are no settings: where the settings file is, who one is, keys that seal, and servers of the
+/// tests.
+const OTHER_VARIABLES: &[&str] = &[
+    "SAFARI_CONFIG",
+    "SAFARI_TOKEN",
+    "SAFARI_IDENTITY_SECRET_KEY",
+    "SAFARI_REGISTRY_SECRET_KEY",
+    "SAFARI_WEED",
+    "SAFARI_POSTGRES_BIN",
+];
 /// Variables that hold secrets of tasks.
 const SECRETS: &str = "SAFARI_SECRET_";
 

@@ -43,6 +43,9 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.lake_url(), "./safari-home/lake");
     assert_eq!(config.state_address(), sqlite("./safari-home/state.db"));
     assert_eq!(config.log.level, "info");
+    assert_eq!(config.detector.gpu_memory_fraction, 1.0);
+    assert_eq!(config.serve.listen, Some("127.0.0.1:8080".parse().unwrap()));
+    assert_eq!((config.serve.queue, config.serve.max_body_bytes), (64, 32 << 20));
     assert_eq!(config.settings().len(), keys().len());
     assert!(config.settings().iter().all(|setting| setting.source == Source::Default));
 }
@@ -205,4 +208,29 @@ fn state_and_lake_can_lie_elsewhere() {
 
 fn sqlite(path: &str) -> Address {
     Address::Sqlite(PathBuf::from(path))
+}
+
+#[test]
+fn what_a_server_of_detections_may_fetch_and_serve_is_listed() {
+    let flags = [
+        ("serve.fetch_allow", "https://media.example.org/traps/, s3://traps/2026/"),
+        ("serve.models", "net=/models/net.pt, sums=/models/sums"),
+        ("serve.redis", "redis://user:hunter2@cache:6379/0"),
+    ];
+    let config = load(None, &[("GPU_MEMORY_FRACTION", "0.5")], &flags).unwrap();
+    assert_eq!(config.serve.fetch_allow.len(), 2);
+    assert_eq!(config.serve.models[1], ("sums".to_owned(), PathBuf::from("/models/sums")));
+    assert_eq!(config.detector.gpu_memory_fraction, 0.5);
+    assert!(!setting(&config, "serve.redis").value.contains("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for (key, value) in [
+        ("serve.fetch_allow", "https://media.example.org/traps"),
+        ("serve.fetch_allow", "file:///etc/"),
+        ("serve.models", "net"),
+        ("serve.models", "=/models/net.pt"),
+        ("serve.redis", "http://cache"),
+        ("detector.gpu_memory_fraction", "0"),
+    ] {
+        assert!(load(None, &[], &[(key, value)]).is_err(), "{key}={value}");
+    }
 }

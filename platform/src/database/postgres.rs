@@ -22,6 +22,10 @@ pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// its connection, and with it the locks that others wait for.
 const SILENCE: &str = "SET idle_in_transaction_session_timeout = '5s'";
 
+/// Prepared statements that a connection keeps, unless the URL says how many: a statement about several rows is another one for
+/// each number of them.
+const STATEMENTS: (&str, &str) = ("statement-cache-capacity", "512");
+
 /// Opens a pool on the server and database that `url` names.
 ///
 /// # Errors
@@ -42,10 +46,20 @@ pub(super) async fn open(url: &str) -> Result<Database> {
         .after_connect(|connection, _| {
             Box::pin(async move { sqlx::query(SILENCE).execute(connection).await.map(drop) })
         })
-        .connect(url)
+        .connect(&with_statements(url))
         .await
         .map_err(|error| explain(url, &error))?;
     Ok(Database::new(pool, Engine::Postgres))
+}
+
+/// The URL with room for statements. One that cannot be read stays as it is, for sqlx to say what is wrong with it.
+fn with_statements(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else { return url.to_owned() };
+    let (name, number) = STATEMENTS;
+    if !url.query_pairs().any(|(key, _)| key == name) {
+        url.query_pairs_mut().append_pair(name, number);
+    }
+    url.into()
 }
 
 /// The server's address for people: without password and options.
@@ -81,6 +95,15 @@ pub(super) fn explain(url: &str, error: &sqlx::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_url_keeps_what_it_says_about_statements() {
+        let more = with_statements("postgres://db.example/state?sslmode=require");
+        assert_eq!(more, "postgres://db.example/state?sslmode=require&statement-cache-capacity=512");
+        let own = "postgres://db.example/state?statement-cache-capacity=0";
+        assert_eq!(with_statements(own), own);
+        assert_eq!(with_statements("no url"), "no url");
+    }
 
     #[test]
     fn a_password_is_never_shown() {

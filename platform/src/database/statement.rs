@@ -75,10 +75,15 @@ impl Statement {
         self.placeholder(added.is_ok())
     }
 
-    /// Adds a floating-point number, which must not be NaN: SQLite would store NULL.
+    /// Adds a floating-point number, which must not be NaN: SQLite would store NULL. The text tells it from a whole number:
+    /// sqlx keeps prepared statements by their text, and PostgreSQL would read its bytes as those of a whole number where one
+    /// was given the first time.
     pub fn float(&mut self, value: f64) -> &mut Self {
         let added = self.arguments.add(value);
-        self.placeholder(added.is_ok())
+        self.separator();
+        self.text.push_str(&format!("CAST(${} AS DOUBLE PRECISION)", self.arguments.len()));
+        debug_assert!(added.is_ok(), "a value was not taken");
+        self
     }
 
     /// Adds a word of the program's own as a part of the text. Where a value decides how a question is best answered,
@@ -108,14 +113,19 @@ impl Statement {
     /// Encoding text and numbers cannot fail; if it ever did, the statement would be refused for its missing value.
     fn placeholder(&mut self, added: bool) -> &mut Self {
         debug_assert!(added, "a value was not taken");
+        self.separator();
+        self.text.push_str(&format!("${}", self.arguments.len()));
+        self
+    }
+
+    /// A comma before every value of a list but the first.
+    fn separator(&mut self) {
         if self.listing == Listing::More {
             self.text.push_str(", ");
         }
         if self.listing == Listing::First {
             self.listing = Listing::More;
         }
-        self.text.push_str(&format!("${}", self.arguments.len()));
-        self
     }
 }
 
@@ -127,9 +137,10 @@ mod tests {
     fn numbers_its_values_and_separates_lists() {
         let mut insert = Statement::new("INSERT INTO t (a, b) VALUES ");
         insert.row().text("x").number(1).end_row();
-        insert.row().text("y").number(2).end_row();
+        insert.row().text("y").float(2.5).end_row();
         insert.push(" RETURNING a");
-        assert_eq!(insert.text, "INSERT INTO t (a, b) VALUES ($1, $2), ($3, $4) RETURNING a");
+        let text = "INSERT INTO t (a, b) VALUES ($1, $2), ($3, CAST($4 AS DOUBLE PRECISION)) RETURNING a";
+        assert_eq!(insert.text, text);
         let mut select = Statement::new("SELECT a FROM t WHERE b = ");
         select.number(1).push(" AND b NOT IN ").row().number(2).number(3).end_row();
         assert_eq!(select.text, "SELECT a FROM t WHERE b = $1 AND b NOT IN ($2, $3)");

@@ -7,6 +7,8 @@ use tokio::net::TcpStream;
 
 use crate::error::{Error, Result};
 
+const JSON: &str = "application/json";
+
 /// Bytes that are sent and read at once.
 const PIECE: usize = 256 * 1024;
 
@@ -16,16 +18,23 @@ pub(super) struct Request {
     method: &'static str,
     /// With `/api/…` and the query.
     target: String,
+    /// Its content type.
+    kind: &'static str,
     body: Vec<u8>,
 }
 
 impl Request {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: "GET", target: target.into(), body: Vec::new() }
+        Self { method: "GET", target: target.into(), kind: JSON, body: Vec::new() }
     }
 
     pub(super) fn post(target: impl Into<String>, body: &serde_json::Value) -> Self {
-        Self { method: "POST", target: target.into(), body: body.to_string().into_bytes() }
+        Self { method: "POST", target: target.into(), kind: JSON, body: body.to_string().into_bytes() }
+    }
+
+    /// Sends bytes as they are.
+    pub(super) fn bytes(target: impl Into<String>, body: Vec<u8>) -> Self {
+        Self { method: "POST", target: target.into(), kind: "application/octet-stream", body }
     }
 }
 
@@ -45,7 +54,7 @@ impl Connection {
 
     /// Asks, and reads the whole answer; anything but 200 is an error.
     pub(super) async fn ask(&mut self, request: &Request) -> Result<Vec<u8>> {
-        let mut sent = self.head(request.method, &request.target, request.body.len() as u64);
+        let mut sent = self.head(request.method, &request.target, request.kind, request.body.len() as u64);
         sent.extend_from_slice(&request.body);
         self.stream.get_mut().write_all(&sent).await.map_err(Error::io("a request"))?;
         let mut body = Vec::new();
@@ -57,7 +66,7 @@ impl Connection {
     pub(super) async fn upload(&mut self, target: &str, path: &Path) -> Result<()> {
         let mut file = tokio::fs::File::open(path).await.map_err(Error::io(path))?;
         let size = file.metadata().await.map_err(Error::io(path))?.len();
-        let head = self.head("PUT", target, size);
+        let head = self.head("PUT", target, JSON, size);
         self.stream.get_mut().write_all(&head).await.map_err(Error::io("a request"))?;
         loop {
             let count = file.read(&mut self.piece).await.map_err(Error::io(path))?;
@@ -71,16 +80,16 @@ impl Connection {
 
     /// Reads a body without keeping it, and gives its length.
     pub(super) async fn download(&mut self, target: &str) -> Result<u64> {
-        let head = self.head("GET", target, 0);
+        let head = self.head("GET", target, JSON, 0);
         self.stream.get_mut().write_all(&head).await.map_err(Error::io("a request"))?;
         let mut length = 0;
         self.answer(target, |piece| length += piece.len() as u64).await?;
         Ok(length)
     }
 
-    fn head(&self, method: &str, target: &str, length: u64) -> Vec<u8> {
+    fn head(&self, method: &str, target: &str, kind: &str, length: u64) -> Vec<u8> {
         format!(
-            "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+            "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
         )
         .into_bytes()
     }

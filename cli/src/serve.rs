@@ -1,0 +1,50 @@
+//! `safari serve`: live detections.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::Args;
+use jobs::services::configured_device;
+use platform::config::Config;
+use platform::serve::Entrance;
+use serving::{Options, Service};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::error::Result;
+use crate::signals::Signals;
+
+const NOTES: &str = "Which model answers is said by --model (MODEL_PATH): models:/NAME@ALIAS or models:/NAME/VERSION of the \
+registry, a model folder, a TorchScript .pt file with a signature beside it, or nothing for the one that is shipped. An alias \
+is followed. The page at / shows what a photograph's answer looks like, and /openapi.json describes the API. SIGTERM and \
+Ctrl-C let requests under way end and refuse new ones; a second one ends at once.";
+
+#[derive(Debug, Args)]
+#[command(after_help = NOTES)]
+pub(crate) struct ServeArgs {
+    /// Port 0 takes any free one; other addresses than loopback need identity [default: serve.listen]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+}
+
+/// Answers until it is told to end.
+pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<ExitCode> {
+    let mut options = Options::of(&config)?;
+    options.listen = args.listen.unwrap_or(options.listen);
+    let entrance = Entrance::of(&config).await?;
+    options.guard = entrance.guard;
+    let device = configured_device(&config)?;
+    let mut signals = Signals::new()?;
+    let (stop, stopped) = watch::channel(false);
+    let service = Service::open(options, config, device).await?;
+    tokio::spawn(async move {
+        signals.next().await;
+        info!("new requests are refused; those under way may end");
+        stop.send_replace(true);
+        // A second one does not wait for them.
+        signals.next().await;
+        std::process::exit(1);
+    });
+    service.run(stopped).await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,202 @@
+//! Serves a router on a socket: HTTP/1.1 and HTTP/2, with TLS where there are certificates, until it is told to end.
+
+mod tls;
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+pub use tls::Tls;
+
+use crate::config::Config;
+use crate::error::io_reason;
+use crate::identity::{Guard, Identity, PeerAddress};
+use crate::{Error, Result};
+
+/// How long a client may take to send the head of a request, and to be silent between two.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most bytes of the head of a request.
+const HEAD_BYTES: usize = 64 * 1024;
+/// How often a silent connection of HTTP/2 is asked whether it is alive, and how long it may take to say so.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests at the same time on one connection of HTTP/2.
+const STREAMS: u32 = 256;
+/// How long a handshake of TLS may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers under way may take when the server is told to end.
+const DRAIN: Duration = Duration::from_secs(30);
+/// How long no connection is taken when none can be, such as for want of file handles.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How a server is reached, and by whom. Open, and without TLS, if nobody says otherwise.
+#[derive(Clone, Debug, Default)]
+pub struct Entrance {
+    /// Who is let in.
+    pub guard: Guard,
+    /// Certificates.
+    pub tls: Option<Tls>,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    head_timeout: Duration,
+}
+
+impl Entrance {
+    /// That of the settings.
+    ///
+    /// # Errors
+    /// What is wrong with the tables of identity, or with certificates.
+    pub async fn of(config: &Config) -> Result<Self> {
+        let guard = Identity::open(config).await?.map_or(Guard::Open, Guard::Closed);
+        let tls = match (&config.tls.cert, &config.tls.key) {
+            (Some(cert), Some(key)) => Some(Tls::open(cert, key)?),
+            (None, None) => None,
+            (Some(path), None) | (None, Some(path)) => {
+                let reason = "certificate and key are needed, and one of them is not set".to_owned();
+                return Err(Error::Tls { path: path.clone(), reason });
+            }
+        };
+        Ok(Self { guard, tls })
+    }
+}
+
+impl Server {
+    /// Listens; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// [`Error::OpenAddress`] for an address that other machines can reach while nobody is asked who they are;
+    /// [`Error::Listen`].
+    pub async fn bind(address: SocketAddr, entrance: &Entrance) -> Result<Self> {
+        entrance.guard.check(address)?;
+        if !address.ip().is_loopback() && entrance.tls.is_none() {
+            warn!(%address, "passwords and tokens come without TLS: set `tls.cert` and `tls.key`, or let a gateway have them");
+        }
+        let failed = |error: io::Error| Error::Listen { address, reason: io_reason(&error) };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address: bound, tls: entrance.tls.clone(), head_timeout: HEAD_TIMEOUT })
+    }
+
+    /// The same, with another time for the head of a request.
+    #[must_use]
+    pub fn with_head_timeout(self, head_timeout: Duration) -> Self {
+        Self { head_timeout, ..self }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it listens, as a URL.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Answers until `stop` is true. Then no connection is taken any more, and answers under way get 30 s to end.
+    pub async fn run(self, router: Router, mut stop: watch::Receiver<bool>) {
+        let Self { listener, tls, head_timeout, .. } = self;
+        let watching = tls.clone().map(|tls| tokio::spawn(tls.watch()));
+        let connections = GracefulShutdown::new();
+        let builder = builder(head_timeout);
+        loop {
+            let taken = tokio::select! {
+                taken = listener.accept() => taken,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            match taken {
+                Ok((stream, peer)) => {
+                    let one = Connection { builder: builder.clone(), router: router.clone(), peer };
+                    tokio::spawn(one.begin(stream, tls.clone(), connections.watcher()));
+                }
+                // One that broke off before it was taken says nothing of the next.
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    warn!(%error, "a connection cannot be taken");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        if tokio::time::timeout(DRAIN, connections.shutdown()).await.is_err() {
+            warn!("answers that were under way are broken off");
+        }
+        if let Some(watching) = watching {
+            watching.abort();
+        }
+    }
+}
+
+struct Connection {
+    builder: Builder<TokioExecutor>,
+    router: Router,
+    peer: SocketAddr,
+}
+
+impl Connection {
+    async fn begin(self, stream: TcpStream, tls: Option<Tls>, watcher: Watcher) {
+        // Answers are small and complete: they need not wait for more to send.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "a connection may be slow");
+        }
+        let Some(tls) = tls else { return self.answer(stream, watcher).await };
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.acceptor().accept(stream)).await {
+            Ok(Ok(stream)) => self.answer(stream, watcher).await,
+            Ok(Err(error)) => debug!(%error, peer = %self.peer, "a handshake of TLS failed"),
+            Err(_) => debug!(peer = %self.peer, "a handshake of TLS took too long"),
+        }
+    }
+
+    async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
+        let Self { builder, router, peer } = self;
+        let service = service_fn(move |request: Request<Incoming>| {
+            let mut request = request.map(Body::new);
+            // An IPv4 client of an IPv6 socket is the same one.
+            request.extensions_mut().insert(PeerAddress(peer.ip().to_canonical()));
+            router.clone().oneshot(request)
+        });
+        let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+        if let Err(error) = watcher.watch(connection).await {
+            debug!(%error, %peer, "a connection broke off");
+        }
+    }
+}
+
+fn builder(head_timeout: Duration) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head_timeout).max_buf_size(HEAD_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_EVERY)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(HEAD_BYTES).unwrap_or(u32::MAX));
+    builder
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind as E;
+    matches!(error.kind(), E::ConnectionAborted | E::ConnectionReset | E::ConnectionRefused | E::Interrupted)
+}

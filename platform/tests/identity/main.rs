@@ -1,0 +1,7 @@
+//! People, tokens and certificates, asked for over real sockets, on both databases.
+#![allow(clippy::unwrap_used)]
+
+mod accounts;
+mod certificates;
+mod external;
+mod served;

@@ -1,0 +1,32 @@
+//! The document that describes the API.
+
+use utoipa::OpenApi;
+
+use crate::problem::Problem;
+use crate::{detections, health, models};
+
+/// `/openapi.json`.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Safari, live",
+        description = "Detections of photographs and bursts while one waits; the models that answer."
+    ),
+    paths(
+        detections::api::detect,
+        detections::jobs::start,
+        detections::jobs::follow,
+        models::api::show,
+        models::api::look_again,
+        models::api::roll_back,
+        models::api::set_candidate,
+        models::api::remove_candidate,
+        models::api::promote,
+        health::live,
+        health::ready,
+        health::startup,
+        health::metrics
+    ),
+    components(schemas(Problem))
+)]
+pub(crate) struct Document;

@@ -1,0 +1,74 @@
+//! Who may ask for live detections, over HTTP and gRPC, and who may say which model answers.
+
+use axum::body::Body;
+use axum::http::{Method, Request};
+use detector::device::Device;
+use e2e::walk::{Walk, has};
+use platform::database::Address;
+use platform::identity::{Guard, Identity, IdentityOptions, Manager, Permission, Role, Route};
+use platform::sealing::SecretKey;
+use serving::models::ModelSource;
+use serving::{Options, Service};
+use tower::ServiceExt;
+
+use crate::server::{Server, config};
+
+const GRPC: &str = "/inference.GRPCInferenceService/";
+
+#[tokio::test]
+async fn every_route_lets_in_whom_the_table_says() {
+    let home = tempfile::tempdir().unwrap();
+    let walk = Walk::new(&Address::Sqlite(home.path().join("identity.db"))).await;
+    let config = config(&home, &[]);
+    let mut options = Options::of(&config).unwrap();
+    (options.listen, options.model) = ("127.0.0.1:0".parse().unwrap(), ModelSource::Shipped);
+    options.guard = walk.guard();
+    let service = Service::open(options, config, Device::Cpu).await.unwrap();
+    let router = service.router();
+    let own = platform::identity::routes::<()>(&walk.guard()).routes();
+    let (grpc, rest): (Vec<Route>, Vec<Route>) =
+        serving::doors::routes().into_iter().partition(|route| route.path.starts_with(GRPC));
+    let rest: Vec<Route> = rest.into_iter().chain(own).collect();
+    assert!(has(&rest, &Method::POST, "/v1/detections") && has(&rest, &Method::POST, "/auth/login"));
+    let differences = walk.compare(&router, &rest).await;
+    assert!(differences.is_empty(), "{} differences:\n{}", differences.len(), differences.join("\n"));
+
+    // Whoever names nobody is refused by gRPC's own status, unless the call is about the server alone.
+    for route in grpc {
+        let request = Request::post(&route.path).header("content-type", "application/grpc").header("te", "trailers");
+        let answer = router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let status = answer.headers().get("grpc-status").map(|status| status.to_str().unwrap().to_owned());
+        let is_refused = status.as_deref() == Some("16");
+        let needs = route.door != platform::identity::Door::Public;
+        assert_eq!(is_refused, needs, "{}: {status:?}", route.path);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ranger_asks_and_does_not_manage() {
+    let home = tempfile::tempdir().unwrap();
+    let address = Address::Sqlite(home.path().join("identity.db"));
+    let store = platform::identity::store::Store::open(&address).await.unwrap();
+    let sealing = SecretKey::from_text("a key for tests, of no worth").unwrap();
+    let identity = Identity::new(store, sealing, IdentityOptions::default()).await.unwrap();
+    let (password, by) = ("a password for tests", Manager { name: "the tests", address: None });
+    identity.add_user("lin", password, Role::Ranger.into(), by).await.unwrap();
+    let guard = Guard::Closed(identity);
+    let server = Server::start(|options| options.guard = guard).await;
+    let body = serde_json::json!({ "name": "lin", "password": password }).to_string();
+    let login = server.post("/auth/login", "application/json", body).send().await.unwrap();
+    let login: serde_json::Value = serde_json::from_slice(&login.bytes().await.unwrap()).unwrap();
+    let token = login["access_token"].as_str().unwrap();
+
+    let picture = bytes::Bytes::from_static(b"no picture");
+    let nobody = server.picture(&picture).send().await.unwrap();
+    assert_eq!((nobody.status().as_u16(), nobody.headers().contains_key("www-authenticate")), (401, true));
+    let somebody = server.picture(&picture).bearer_auth(token).send().await.unwrap();
+    assert_ne!(somebody.status(), 401, "what is wrong is the picture");
+    let manage = server.client.post(server.url("/v1/model/rollback")).bearer_auth(token).send().await.unwrap();
+    let said = manage.text().await.unwrap();
+    assert!(said.contains(Permission::ServingManage.as_str()), "{said}");
+    let infer = server.client.post(server.url("/v2/models/wildlife/infer")).send().await.unwrap();
+    assert_eq!(infer.status(), 401);
+    assert!(infer.text().await.unwrap().starts_with(r#"{"error":"#), "in the words of the protocol");
+}
