@@ -31,8 +31,7 @@ pub(crate) struct ServeArgs {
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<ExitCode> {
     let mut options = Options::of(&config)?;
     options.listen = args.listen.unwrap_or(options.listen);
-    let entrance = Entrance::of(&config).await?;
-    options.guard = entrance.guard;
+    options.entrance = Entrance::of(&config).await?;
     let device = configured_device(&config)?;
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);

@@ -3,46 +3,13 @@
 
 mod common;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
-use common::root;
+use common::{Served, root, wait_until};
 
 const PASSWORD: &str = "a password for tests";
-
-/// A server of the program, and where it answers.
-struct Served {
-    child: Child,
-    url: String,
-}
-
-impl Served {
-    fn start(folder: &Path, settings: &[(&str, &str)], args: &[&str]) -> Self {
-        let mut command = safari(folder, settings);
-        command.args(args).args(["--listen", "127.0.0.1:0"]).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let url = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the server has ended before it answered");
-            if let Some((_, rest)) = line.split_once("http://") {
-                let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
-                break format!("http://{}", &rest[..end]);
-            }
-        };
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, url }
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 #[test]
 fn who_asks_says_who_they_are_on_sqlite() {
@@ -79,7 +46,9 @@ fn says_who_they_are(folder: &Path, settings: &[(&str, &str)]) {
     let dag = "dag: quick\ntasks:\n  only: {job: command, with: {command: ['true']}}\n";
     std::fs::write(folder.join("dags/quick.yaml"), dag).unwrap();
     let dags = folder.join("dags").display().to_string();
-    let server = Served::start(folder, settings, &["server", "--dags", &dags]);
+    let mut command = safari(folder, settings);
+    command.args(["server", "--dags", &dags, "--listen", "127.0.0.1:0"]);
+    let server = Served::start(command);
     let url = server.url.as_str();
     let there = |token: Option<&str>, args: &[&str]| {
         // Another home: what it knows of the server is what it was told.
@@ -162,12 +131,4 @@ fn succeeds(folder: &Path, settings: &[(&str, &str)], args: &[&str], input: &str
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}: not after a minute");
-        std::thread::sleep(Duration::from_millis(200));
-    }
 }

@@ -1,58 +1,43 @@
 //! The commands that ask a server with `--server`, beside the same that ask the state database.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use common::{Served, root, wait_until};
 
 /// Nothing here takes longer unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A server of the program and where it answers.
-struct Server {
-    child: Child,
-    url: String,
-}
+/// A server of the program.
+struct Server(Served);
 
 impl Server {
-    /// Starts it, and reads in its log where it answers.
     fn start(home: &Path, args: &[&str]) -> Self {
         Self::start_at("127.0.0.1:0", home, args)
     }
 
     fn start_at(address: &str, home: &Path, args: &[&str]) -> Self {
         let mut command = safari(home, None);
-        command.args(args).args(["--listen", address]).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let url = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "the server has ended before it answered");
-            if let Some((_, rest)) = line.split_once("http://") {
-                let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(rest.len());
-                break format!("http://{}", &rest[..end]);
-            }
-        };
-        // Read on, so that it never waits to write.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Self { child, url }
+        command.args(args).args(["--listen", address]);
+        Self(Served::start(command))
+    }
+
+    fn url(&self) -> String {
+        self.0.url.clone()
     }
 
     /// Asks it to end, which it does well although somebody follows its runs.
     fn terminate(&mut self) {
-        let pid = self.child.id().to_string();
+        let pid = self.0.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        assert!(self.0.child.wait().unwrap().success());
     }
 }
 
@@ -63,7 +48,7 @@ fn a_server_is_asked_as_the_state_database_is() {
     let dags = write_dags(home.path(), &ready);
     let mut server = Server::start(home.path(), &["server", "--dags", &dags]);
     let mut api = Server::start(home.path(), &["api"]);
-    let url = api.url.clone();
+    let url = api.url();
     let here = |args: &[&str]| said(home.path(), None, args);
     let there = |args: &[&str]| said(home.path(), Some(&url), args);
     let same = |args: &[&str]| {
@@ -148,7 +133,7 @@ fn logs_versions_streams_caches_and_history_are_the_same_by_a_server() {
     write_more_dags(home.path());
     let mut server = Server::start(home.path(), &["server", "--dags", &dags]);
     let mut api = Server::start(home.path(), &["api"]);
-    let url = api.url.clone();
+    let url = api.url();
     let here = |args: &[&str]| said(home.path(), None, args);
     let there = |args: &[&str]| said(home.path(), Some(&url), args);
     let same = |args: &[&str]| {
@@ -240,7 +225,7 @@ fn who_follows_a_log_by_a_server_sees_lines_as_they_come_though_the_server_start
     std::fs::write(dags.join("slow.yaml"), slow).unwrap();
     let mut server = Server::start(home.path(), &["server", "--dags", &dags.display().to_string()]);
     let mut api = Server::start(home.path(), &["api"]);
-    let url = api.url.clone();
+    let url = api.url();
     wait_until("the dag is read", || said(home.path(), Some(&url), &["dag", "list"]).contains("slow"));
     let run = said(home.path(), Some(&url), &["trigger", "slow"]).trim().to_owned();
 
@@ -425,16 +410,4 @@ fn safari(home: &Path, url: Option<&str>) -> Command {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn wait_until(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < PATIENCE, "{what}: not after two minutes");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
 }

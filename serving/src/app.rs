@@ -44,6 +44,8 @@ pub(crate) struct Inner {
     pub(crate) fetcher: Fetcher,
     pub(crate) jobs: Option<JobServer>,
     pub(crate) metrics: Metrics,
+    /// For connections: as many permits are out as are open.
+    pub(crate) places: Arc<Semaphore>,
     pub(crate) bodies: Bodies,
     pub(crate) traces: Option<Traces>,
     /// Shadows that may be under way.

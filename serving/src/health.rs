@@ -53,6 +53,8 @@ fn told(status: &str, good: bool) -> Response {
 #[utoipa::path(get, path = "/metrics", tag = "health", responses((status = 200, body = String, content_type = "text/plain")))]
 pub(crate) async fn metrics(State(app): State<App>) -> Result<Response> {
     app.inner.metrics.deployments.set(app.inner.deployments.count().await as i64);
+    let open = app.inner.options.limits.connections.saturating_sub(app.inner.places.available_permits());
+    app.inner.metrics.connections.set(open as i64);
     app.inner.metrics.body_bytes.set(app.inner.bodies.held() as i64);
     if let Some(bytes) = detector::device::gpu_memory_in_use(app.inner.loader.device) {
         app.inner.metrics.gpu_memory.set(bytes as f64);

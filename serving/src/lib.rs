@@ -1,6 +1,5 @@
 //! Live detection over HTTP and gRPC: micro-batching, hot swap of models, collections.
 
-mod accept;
 mod app;
 pub mod batch;
 pub mod cache;

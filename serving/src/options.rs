@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use platform::config::Config;
-use platform::identity::Guard;
+use platform::serve::Entrance;
 use url::Url;
 
 use crate::cache::CacheOptions;
@@ -17,10 +17,10 @@ use crate::{Error, Result};
 /// All options of a server.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Port 0 takes any free one. One that other machines can reach needs a [`Options::guard`].
+    /// Port 0 takes any free one. One that other machines can reach needs a guard at the entrance.
     pub listen: SocketAddr,
-    /// Who is let in; everybody, unless somebody says otherwise.
-    pub guard: Guard,
+    /// Who is let in, and certificates; everybody and none, unless somebody says otherwise.
+    pub entrance: Entrance,
     /// What is served.
     pub model: ModelSource,
     /// How often an alias is looked at; zero never does.
@@ -91,7 +91,7 @@ impl Options {
         let limits = Limits::default();
         Self {
             listen,
-            guard: Guard::Open,
+            entrance: Entrance::default(),
             model,
             poll: Duration::from_secs(30),
             models: Vec::new(),
@@ -117,7 +117,7 @@ impl Options {
         }
     }
 
-    /// The options of the settings, without a guard: see [`platform::serve::Entrance`].
+    /// The options of the settings, with an open entrance: see [`Entrance::of`].
     ///
     /// # Errors
     /// `model` names no model; `serve.pipeline` is no URL.

@@ -1,6 +1,7 @@
 //! Errors as problem details: <https://www.rfc-editor.org/rfc/rfc9457>.
 
 use axum::Json;
+use axum::extract::rejection::JsonRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,16 @@ impl IntoResponse for Error {
                 (status, kind, after, Json(problem)).into_response()
             }
             None => (status, kind, Json(problem)).into_response(),
+        }
+    }
+}
+
+/// What is wrong with a body that is no such JSON.
+impl From<JsonRejection> for Error {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection {
+            JsonRejection::MissingJsonContentType(_) => Self::Unsupported("send application/json".to_owned()),
+            other => Self::Invalid(other.body_text()),
         }
     }
 }

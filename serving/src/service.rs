@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use platform::config::Config;
-use tokio::net::TcpListener;
+use platform::serve::Server;
 use tokio::sync::{Mutex, Semaphore, watch};
 use tracing::{error, info, warn};
 
@@ -21,7 +21,7 @@ use crate::models::{self, Loader, ModelSource, Slot};
 use crate::options::Options;
 use crate::traces::Traces;
 use crate::v2::Models;
-use crate::{Error, Result, accept, open_inference, routes};
+use crate::{Error, Result, open_inference, routes};
 
 /// Most frames of one burst, as in the batch job.
 const MAX_FRAMES: usize = 64;
@@ -37,8 +37,7 @@ const SHADOWS: usize = 8;
 pub struct Service {
     app: App,
     models: Arc<Models>,
-    listener: TcpListener,
-    address: SocketAddr,
+    server: Server,
     ending: watch::Sender<bool>,
 }
 
@@ -49,10 +48,10 @@ impl Service {
     /// An address that other machines can reach, one that is taken, or options that cannot be.
     pub async fn open(options: Options, config: Config, device: detector::device::Device) -> Result<Self> {
         let address = options.listen;
-        options.guard.check(address).map_err(|error| Error::Setup(error.to_string()))?;
-        if !address.ip().is_loopback() {
-            warn!(%address, "passwords and tokens come without TLS: let a gateway have the certificates");
-        }
+        let places = Arc::new(Semaphore::new(options.limits.connections));
+        let server = Server::bind(address, &options.entrance).await.map_err(|error| Error::Setup(error.to_string()))?;
+        let server = server.with_head_timeout(options.limits.header_timeout).with_drain(SENDING);
+        let server = server.with_places(Arc::clone(&places));
         let metrics = Metrics::new()?;
         let limits = options.limits;
         let (ending, ended) = watch::channel(false);
@@ -67,6 +66,7 @@ impl Service {
             fetcher: Fetcher::new(options.fetch.clone())?,
             jobs,
             metrics,
+            places,
             bodies: Bodies::new(limits.all_body_bytes),
             traces: Traces::start(&config.traces)?,
             shadows: Arc::new(Semaphore::new(SHADOWS)),
@@ -77,17 +77,14 @@ impl Service {
             options,
             config,
         };
-        let failed = |error: std::io::Error| Error::Setup(format!("{address} cannot be listened on: {error}"));
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
         let app = App { inner: Arc::new(inner) };
         let models = Arc::new(open_inference::models(&app)?);
-        Ok(Self { app, models, listener, address, ending })
+        Ok(Self { app, models, server, ending })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.server.address()
     }
 
     /// What its handlers share.
@@ -97,7 +94,7 @@ impl Service {
 
     /// What it answers, without its socket.
     pub fn router(&self) -> Router {
-        routes::router(self.app.clone(), &self.models, &self.app.inner.options.guard)
+        routes::router(self.app.clone(), &self.models, &self.app.inner.options.entrance.guard)
     }
 
     /// Loads the models and answers until `stop` is true. Then `/healthz/ready` says so, new requests are answered with 503,
@@ -106,18 +103,12 @@ impl Service {
     /// # Errors
     /// A model cannot be loaded.
     pub async fn run(self, mut stop: watch::Receiver<bool>) -> Result<()> {
-        let Self { app, models, listener, address, ending } = self;
+        let Self { app, models, server, ending } = self;
         let drain = app.inner.options.limits.drain;
-        info!(url = %format!("http://{address}"), "listening; models are being loaded");
+        info!(url = %server.url(), "listening; models are being loaded");
         let (closing, closed) = watch::channel(false);
-        let answering = accept::answer(
-            listener,
-            routes::router(app.clone(), &models, &app.inner.options.guard),
-            app.clone(),
-            closed,
-            SENDING,
-        );
-        let answering = tokio::spawn(answering);
+        let router = routes::router(app.clone(), &models, &app.inner.options.entrance.guard);
+        let answering = tokio::spawn(server.run(router, closed));
         let loaded = tokio::select! {
             loaded = load(&app, &models) => loaded,
             _ = stop.wait_for(|stop| *stop) => Ok(()),

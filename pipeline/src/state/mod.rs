@@ -100,7 +100,7 @@ pub(crate) struct Plan {
 impl Store {
     /// Opens the store in a database and brings its tables up to date.
     pub async fn open(database: Database) -> Result<Self> {
-        migrations::run(database.pool()).await?;
+        migrations::run(&database).await?;
         let writer = writer::Writer::start(database.clone());
         Ok(Self { database, writer, dags: known::Dags::default(), plans: known::Plans::default() })
     }

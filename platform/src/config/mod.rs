@@ -13,7 +13,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use keys::KEYS;
 pub use keys::Key;
 
 use url::Url;
@@ -485,7 +484,7 @@ impl Config {
         given.extend(sources::from_flags(flags)?);
 
         let mut config = Config::empty();
-        for key in KEYS {
+        for key in keys::all() {
             let strongest = given.iter().rev().find(|value| value.key.name == key.name);
             let (text, source) = match strongest {
                 Some(value) => (value.text.as_str(), value.source.clone()),
@@ -536,8 +535,8 @@ pub fn database_address(url: &str) -> Option<Address> {
 }
 
 /// Every setting there is, for command-line help and documentation.
-pub fn keys() -> &'static [Key] {
-    KEYS
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    keys::all()
 }
 
 impl fmt::Display for Source {

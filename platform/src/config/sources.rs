@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::Source;
-use super::keys::{KEYS, Key};
+use super::keys::{Key, all};
 use crate::error::io_reason;
 use crate::names::did_you_mean;
 use crate::{Error, Result};
@@ -48,8 +48,8 @@ pub(super) fn from_environment(variables: impl IntoIterator<Item = (OsString, Os
     let mut given = Vec::new();
     for (name, value) in variables {
         let Some(name) = name.to_str() else { continue };
-        let key = KEYS.iter().find(|key| key.variable() == name);
-        let alias_of = KEYS.iter().find(|key| key.alias == Some(name));
+        let key = all().find(|key| key.variable() == name);
+        let alias_of = all().find(|key| key.alias == Some(name));
         let Some(key) = key.or(alias_of) else {
             check_unknown_variable(name)?;
             continue;
@@ -88,7 +88,7 @@ fn flatten(path: &Path, input: &str, prefix: &str, table: &DeTable<'_>, given: &
         let source = Source::File { path: path.to_owned(), line };
         let text = match value.get_ref() {
             DeValue::Table(inner) => {
-                let is_section = KEYS.iter().any(|key| key.name.starts_with(&format!("{full}.")));
+                let is_section = all().any(|key| key.name.starts_with(&format!("{full}.")));
                 if !is_section {
                     return Err(unknown(&full, &source));
                 }
@@ -115,14 +115,14 @@ fn flatten(path: &Path, input: &str, prefix: &str, table: &DeTable<'_>, given: &
 }
 
 fn find(name: &str, source: &Source) -> Result<&'static Key> {
-    KEYS.iter().find(|key| key.name == name).ok_or_else(|| unknown(name, source))
+    all().find(|key| key.name == name).ok_or_else(|| unknown(name, source))
 }
 
 fn unknown(name: &str, source: &Source) -> Error {
     Error::UnknownSetting {
         key: name.to_owned(),
         origin: source.to_string(),
-        hint: did_you_mean(name, KEYS.iter().map(|key| key.name)),
+        hint: did_you_mean(name, all().map(|key| key.name)),
     }
 }
 
@@ -134,7 +134,7 @@ fn check_unknown_variable(name: &str) -> Result<()> {
     {
         return Ok(());
     }
-    let variables: Vec<String> = KEYS.iter().map(Key::variable).collect();
+    let variables: Vec<String> = all().map(Key::variable).collect();
     Err(Error::UnknownSetting {
         key: name.to_owned(),
         origin: "the environment".to_owned(),

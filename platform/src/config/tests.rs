@@ -46,7 +46,7 @@ fn defaults_are_those_of_the_table() {
     assert_eq!(config.detector.gpu_memory_fraction, 1.0);
     assert_eq!(config.serve.listen, Some("127.0.0.1:8080".parse().unwrap()));
     assert_eq!((config.serve.queue, config.serve.max_body_bytes), (64, 32 << 20));
-    assert_eq!(config.settings().len(), keys().len());
+    assert_eq!(config.settings().len(), keys().count());
     assert!(config.settings().iter().all(|setting| setting.source == Source::Default));
 }
 

@@ -4,6 +4,7 @@
 //! sums cast to BIGINT, `ON CONFLICT` and `RETURNING`.
 
 mod listener;
+mod migrations;
 mod postgres;
 mod sqlite;
 mod statement;
@@ -16,6 +17,7 @@ use sqlx::AnyPool;
 use crate::Result;
 
 pub use listener::Listener;
+pub use migrations::Migrations;
 pub use sqlite::{explain, open_sqlite};
 pub use statement::Statement;
 

@@ -4,6 +4,7 @@ mod tls;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
@@ -59,6 +60,8 @@ pub struct Server {
     address: SocketAddr,
     tls: Option<Tls>,
     head_timeout: Duration,
+    drain: Duration,
+    places: Option<Arc<Semaphore>>,
 }
 
 impl Entrance {
@@ -94,13 +97,32 @@ impl Server {
         let failed = |error: io::Error| Error::Listen { address, reason: io_reason(&error) };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        Ok(Self { listener, address: bound, tls: entrance.tls.clone(), head_timeout: HEAD_TIMEOUT })
+        Ok(Self {
+            listener,
+            address: bound,
+            tls: entrance.tls.clone(),
+            head_timeout: HEAD_TIMEOUT,
+            drain: DRAIN,
+            places: None,
+        })
     }
 
     /// The same, with another time for the head of a request.
     #[must_use]
     pub fn with_head_timeout(self, head_timeout: Duration) -> Self {
         Self { head_timeout, ..self }
+    }
+
+    /// The same, with another time for answers under way when the server is told to end.
+    #[must_use]
+    pub fn with_drain(self, drain: Duration) -> Self {
+        Self { drain, ..self }
+    }
+
+    /// The same, with no more open connections than there are permits: more wait in the system's queue.
+    #[must_use]
+    pub fn with_places(self, places: Arc<Semaphore>) -> Self {
+        Self { places: Some(places), ..self }
     }
 
     /// Where it listens.
@@ -114,21 +136,26 @@ impl Server {
         format!("{scheme}://{}", self.address)
     }
 
-    /// Answers until `stop` is true. Then no connection is taken any more, and answers under way get 30 s to end.
+    /// Answers until `stop` is true. Then no connection is taken any more, and answers under way get some time to end: 30 s,
+    /// or what [`Server::with_drain`] said.
     pub async fn run(self, router: Router, mut stop: watch::Receiver<bool>) {
-        let Self { listener, tls, head_timeout, .. } = self;
+        let Self { listener, tls, head_timeout, drain, places, .. } = self;
         let watching = tls.clone().map(|tls| tokio::spawn(tls.watch()));
         let connections = GracefulShutdown::new();
         let builder = builder(head_timeout);
         loop {
             let taken = tokio::select! {
-                taken = listener.accept() => taken,
+                taken = take(&listener, places.as_ref()) => taken,
                 _ = stop.wait_for(|stop| *stop) => break,
             };
             match taken {
-                Ok((stream, peer)) => {
-                    let one = Connection { builder: builder.clone(), router: router.clone(), peer };
-                    tokio::spawn(one.begin(stream, tls.clone(), connections.watcher()));
+                Ok((stream, peer, place)) => {
+                    let one = Connection { builder: builder.clone(), router: router.clone(), peer, head_timeout };
+                    let served = one.begin(stream, tls.clone(), connections.watcher());
+                    tokio::spawn(async move {
+                        served.await;
+                        drop(place);
+                    });
                 }
                 // One that broke off before it was taken says nothing of the next.
                 Err(error) if is_of_one_connection(&error) => {}
@@ -139,7 +166,7 @@ impl Server {
             }
         }
         drop(listener);
-        if tokio::time::timeout(DRAIN, connections.shutdown()).await.is_err() {
+        if tokio::time::timeout(drain, connections.shutdown()).await.is_err() {
             warn!("answers that were under way are broken off");
         }
         if let Some(watching) = watching {
@@ -148,10 +175,24 @@ impl Server {
     }
 }
 
+/// The next connection, when there is a place for it.
+async fn take(
+    listener: &TcpListener,
+    places: Option<&Arc<Semaphore>>,
+) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+    let place = match places {
+        Some(places) => Arc::clone(places).acquire_owned().await.ok(),
+        None => None,
+    };
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, place))
+}
+
 struct Connection {
     builder: Builder<TokioExecutor>,
     router: Router,
     peer: SocketAddr,
+    head_timeout: Duration,
 }
 
 impl Connection {
@@ -169,16 +210,32 @@ impl Connection {
     }
 
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
-        let Self { builder, router, peer } = self;
+        let Self { builder, router, peer, head_timeout } = self;
+        let (asked, mut has_asked) = watch::channel(false);
         let service = service_fn(move |request: Request<Incoming>| {
+            asked.send_replace(true);
             let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
             // An IPv4 client of an IPv6 socket is the same one.
             request.extensions_mut().insert(PeerAddress(peer.ip().to_canonical()));
             router.clone().oneshot(request)
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
-            debug!(%error, %peer, "a connection broke off");
+        let connection = watcher.watch(connection);
+        tokio::pin!(connection);
+        // Whoever connects and says nothing, or too little to tell HTTP/1.1 from HTTP/2, is not waited for.
+        let silent = async {
+            if tokio::time::timeout(head_timeout, has_asked.wait_for(|asked| *asked)).await.is_ok() {
+                std::future::pending().await
+            }
+        };
+        tokio::select! {
+            ended = &mut connection => {
+                if let Err(error) = ended {
+                    debug!(%error, %peer, "a connection broke off");
+                }
+            }
+            () = silent => debug!(%peer, "a connection asked nothing in time"),
         }
     }
 }

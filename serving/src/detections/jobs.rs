@@ -84,10 +84,7 @@ pub(crate) async fn start(
     body: std::result::Result<Json<JobRequest>, JsonRejection>,
 ) -> Result<Response> {
     let server = server(&app)?;
-    let Json(asked) = body.map_err(|rejection| match rejection {
-        JsonRejection::MissingJsonContentType(_) => Error::Unsupported("send application/json".to_owned()),
-        other => Error::Invalid(other.body_text()),
-    })?;
+    let Json(asked) = body?;
     if asked.source.trim().is_empty() {
         return Err(Error::Invalid("source is empty; give the place of the media".to_owned()));
     }

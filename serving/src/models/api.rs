@@ -68,10 +68,7 @@ pub(crate) async fn set_candidate(
     State(app): State<App>,
     body: std::result::Result<Json<CandidateRequest>, JsonRejection>,
 ) -> Result<Json<ModelStatus>> {
-    let Json(asked) = body.map_err(|rejection| match rejection {
-        JsonRejection::MissingJsonContentType(_) => Error::Unsupported("send application/json".to_owned()),
-        other => Error::Invalid(other.body_text()),
-    })?;
+    let Json(asked) = body?;
     if asked.percent > 100 {
         return Err(Error::Invalid("percent is a number from 0 to 100".to_owned()));
     }

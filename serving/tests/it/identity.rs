@@ -22,7 +22,7 @@ async fn every_route_lets_in_whom_the_table_says() {
     let config = config(&home, &[]);
     let mut options = Options::of(&config).unwrap();
     (options.listen, options.model) = ("127.0.0.1:0".parse().unwrap(), ModelSource::Shipped);
-    options.guard = walk.guard();
+    options.entrance.guard = walk.guard();
     let service = Service::open(options, config, Device::Cpu).await.unwrap();
     let router = service.router();
     let own = platform::identity::routes::<()>(&walk.guard()).routes();
@@ -54,7 +54,7 @@ async fn a_ranger_asks_and_does_not_manage() {
     let (password, by) = ("a password for tests", Manager { name: "the tests", address: None });
     identity.add_user("lin", password, Role::Ranger.into(), by).await.unwrap();
     let guard = Guard::Closed(identity);
-    let server = Server::start(|options| options.guard = guard).await;
+    let server = Server::start(|options| options.entrance.guard = guard).await;
     let body = serde_json::json!({ "name": "lin", "password": password }).to_string();
     let login = server.post("/auth/login", "application/json", body).send().await.unwrap();
     let login: serde_json::Value = serde_json::from_slice(&login.bytes().await.unwrap()).unwrap();
@@ -71,4 +71,20 @@ async fn a_ranger_asks_and_does_not_manage() {
     let infer = server.client.post(server.url("/v2/models/wildlife/infer")).send().await.unwrap();
     assert_eq!(infer.status(), 401);
     assert!(infer.text().await.unwrap().starts_with(r#"{"error":"#), "in the words of the protocol");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_it_answers_by_tls_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = platform::serve::Tls::open(&cert, &key).unwrap();
+    let server = Server::start_in(tempfile::tempdir().unwrap(), &[], |options| options.entrance.tls = Some(tls)).await;
+    let trusted = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([trusted]).build().unwrap();
+    let url = format!("https://localhost:{}/healthz/live", server.address.port());
+    assert_eq!(client.get(url).send().await.unwrap().status(), 200);
+    server.client.get(server.url("/healthz/live")).send().await.unwrap_err();
 }

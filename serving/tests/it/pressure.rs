@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::net::TcpListener;
+use serving::Options;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::server::{Server, burst, form, json, problem, sample};
 
@@ -109,12 +111,16 @@ async fn memory_for_bodies_is_bounded_for_all_requests_together() {
 /// What is under way is answered, what comes meanwhile is sent away, and then the port is free.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_loses_no_request() {
-    let server = Server::start(|options| {
-        options.engine.threads = 1;
-        options.cache.bytes = 0;
-    })
-    .await;
-    let under_way = tokio::spawn(long(&server).send());
+    let server = Server::start(|_| {}).await;
+    // It is under way for as long as the rest of it does not come.
+    let picture = sample("farmyard/cow.jpg");
+    let (first, rest) = picture.split_at(picture.len() / 2);
+    let mut under_way = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST /v1/detections HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        picture.len()
+    );
+    under_way.write_all(&[head.as_bytes(), first].concat()).await.unwrap();
     server.wait_for("it is under way", async || server.metric("safari_serving_body_bytes").await > 0.0).await;
     server.tell_to_end();
     let draining = async || server.get("/healthz/ready").await.status() == 503;
@@ -125,7 +131,10 @@ async fn an_end_loses_no_request() {
     let infer = server.post("/v2/models/wildlife/infer", "application/json", "{\"inputs\": []}").send().await.unwrap();
     assert_eq!(infer.status(), 503, "{}", infer.text().await.unwrap());
     assert_eq!(server.get("/healthz/live").await.status(), 200);
-    assert_eq!(json(under_way.await.unwrap().unwrap()).await["media"].as_array().unwrap().len(), 20);
+    under_way.write_all(rest).await.unwrap();
+    let mut answer = String::new();
+    under_way.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("Bos taurus"), "{answer}");
     let address = server.address;
     server.end().await.unwrap();
     TcpListener::bind(address).await.unwrap();
@@ -135,16 +144,22 @@ async fn an_end_loses_no_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_end_is_heard_at_any_moment() {
     let home = tempfile::tempdir().unwrap();
-    let loading = Server::start_in(home, &[], |_| {}).await;
+    // A registry that takes connections and never answers: the server loads for as long as the test wants.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registry = format!("http://{}", silent.local_addr().unwrap());
+    let wildlife = |options: &mut Options| options.model = "models:/wildlife@champion".parse().unwrap();
+    let loading = Server::start_in(home, &[("registry.url", &registry)], wildlife).await;
     let early = loading.picture(&sample("farmyard/cow.jpg")).send().await.unwrap();
-    // It may have been quick.
-    assert!(matches!(early.status().as_u16(), 200 | 503), "{}", early.status());
+    assert!(early.headers().contains_key("retry-after"));
+    assert_eq!(problem(early).await.0, 503);
+    assert_eq!(loading.get("/healthz/startup").await.status(), 503);
+    assert_eq!(loading.get("/healthz/live").await.status(), 200);
     tokio::time::timeout(Duration::from_secs(60), loading.end()).await.unwrap().unwrap();
 
     let full = Server::start(|options| options.limits.connections = 2).await;
     let mut held = Vec::new();
     for _ in 0..4 {
-        held.push(tokio::net::TcpStream::connect(full.address).await.unwrap());
+        held.push(TcpStream::connect(full.address).await.unwrap());
     }
     tokio::time::timeout(Duration::from_secs(60), full.end()).await.unwrap().unwrap();
 }
