@@ -6,12 +6,14 @@ use std::process::ExitCode;
 use clap::Args;
 use jobs::services::configured_device;
 use platform::config::Config;
+use platform::database::Address;
 use platform::serve::Entrance;
 use serving::{Options, Service};
 use tokio::sync::watch;
 use tracing::info;
 
 use crate::error::Result;
+use crate::registry_server::database;
 use crate::signals::Signals;
 
 const NOTES: &str = "Which model answers is said by --model (MODEL_PATH): models:/NAME@ALIAS or models:/NAME/VERSION of the \
@@ -25,12 +27,18 @@ pub(crate) struct ServeArgs {
     /// Port 0 takes any free one; other addresses than loopback need identity [default: serve.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// People's collections: sqlite:///PATH or postgres://USER:PASSWORD@HOST/DATABASE [default: collections.database]
+    #[arg(long, value_name = "URL", value_parser = database)]
+    collections: Option<Address>,
 }
 
 /// Answers until it is told to end.
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<ExitCode> {
     let mut options = Options::of(&config)?;
     options.listen = args.listen.unwrap_or(options.listen);
+    if let (Some(address), Some(collections)) = (args.collections, &mut options.collections) {
+        collections.database = address;
+    }
     options.entrance = Entrance::of(&config).await?;
     let device = configured_device(&config)?;
     let mut signals = Signals::new()?;

@@ -66,3 +66,9 @@ CREATE INDEX sighting_by_day ON sighting (sorted_day, id) WHERE deleted_at IS NU
 CREATE INDEX sighting_of_species ON sighting (species, sorted_day, id) WHERE deleted_at IS NULL;
 CREATE INDEX sighting_of_time ON sighting (sorted_at) WHERE deleted_at IS NULL;
 CREATE INDEX sighting_of_picture ON sighting (picture) WHERE picture IS NOT NULL;
+
+-- The key that signs the tokens of detections: one row.
+CREATE TABLE token_key (
+  no BIGINT PRIMARY KEY,
+  secret TEXT NOT NULL
+);

@@ -7,14 +7,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Error, Result};
+use crate::{Error, Result};
 
 /// Height of a cell in degrees.
 const CELL_DEGREES: f64 = 0.09;
 /// Bands from pole to pole.
 const BANDS: i64 = 2000;
 /// Half of a cell's diagonal, rounded up, in metres: the accuracy of a blurred place.
-pub const CELL_ACCURACY_M: f64 = 8000.0;
+pub(crate) const CELL_ACCURACY_M: f64 = 8000.0;
 /// The Earth's mean radius in metres (IUGG).
 const EARTH_M: f64 = 6_371_008.8;
 /// Nothing is less accurate than half way around the Earth.
@@ -23,7 +23,7 @@ const WORST_ACCURACY_M: f64 = 20_100_000.0;
 /// A place on Earth (WGS 84).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Place {
+pub(crate) struct Place {
     /// Degrees north.
     #[schema(minimum = -90, maximum = 90)]
     pub latitude: f64,
@@ -41,7 +41,7 @@ impl Place {
     ///
     /// # Errors
     /// Which number is wrong.
-    pub fn check(self) -> Result<Self> {
+    pub(crate) fn check(self) -> Result<Self> {
         let refused = |what: &str| Err(Error::Unmet(what.to_owned()));
         if !(-90.0..=90.0).contains(&self.latitude) {
             return refused("`latitude` must be a number from -90 to 90");
@@ -56,7 +56,7 @@ impl Place {
     }
 
     /// The middle of the cell that the place lies in, with the cell's accuracy.
-    pub fn blurred(self) -> Self {
+    pub(crate) fn blurred(self) -> Self {
         let band = (((self.latitude + 90.0) / CELL_DEGREES).floor() as i64).clamp(0, BANDS - 1);
         let latitude = (band as f64 + 0.5) * CELL_DEGREES - 90.0;
         let cells = cells_of(latitude);

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Serialize, Serializer};
 
-use super::{Error, Result};
+use crate::{Error, Result};
 
 /// A clock may be so far ahead of ours.
 const SKEW: TimeDelta = TimeDelta::minutes(5);
@@ -13,31 +13,31 @@ const DAY: i64 = 86_400_000;
 
 /// Milliseconds since 1970-01-01 UTC. In JSON a text of RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(i64);
+pub(crate) struct Moment(i64);
 
 impl Moment {
     /// Now.
-    pub fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(Utc::now().timestamp_millis())
     }
 
     /// From milliseconds since 1970-01-01 UTC.
-    pub fn from_millis(millis: i64) -> Self {
+    pub(crate) fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
     /// Milliseconds since 1970-01-01 UTC.
-    pub fn millis(self) -> i64 {
+    pub(crate) fn millis(self) -> i64 {
         self.0
     }
 
     /// Days since 1970-01-01 UTC.
-    pub fn day(self) -> i64 {
+    pub(crate) fn day(self) -> i64 {
         self.0.div_euclid(DAY)
     }
 
     /// The moment at which its day begins in UTC.
-    pub fn midnight(self) -> Self {
+    pub(crate) fn midnight(self) -> Self {
         Self(self.day() * DAY)
     }
 

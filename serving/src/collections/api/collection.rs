@@ -3,14 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use axum::Json;
-use axum::extract::State;
 
-use super::problem::{Problem, Problems};
+use super::extract::Asking;
+use super::problems::Problems;
 use super::views::{
     BestPictureView, CollectedView, CollectionView, ProgressCount, ProgressView, SpeciesName, picture_of,
 };
-use crate::collections::Collections;
-use crate::collections::person::Person;
+use crate::Result;
 use crate::collections::store::BestPicture;
 
 /// Shows what one has seen: first, last, how often, the best photograph, and how much of each class, order and family.
@@ -18,13 +17,12 @@ use crate::collections::store::BestPicture;
     get, path = "/v1/collection", operation_id = "showCollection", tag = "collections",
     responses((status = 200, description = "The collection.", body = CollectionView), Problems)
 )]
-pub(super) async fn show(
-    State(collections): State<Collections>,
-    person: Person,
-) -> Result<Json<CollectionView>, Problem> {
-    let catalogue = collections.catalogue();
-    let (tallies, pictures) =
-        tokio::try_join!(collections.store().tallies(&person.id), collections.store().best_pictures(&person.id))?;
+pub(super) async fn show(asking: Asking) -> Result<Json<CollectionView>> {
+    let catalogue = &asking.catalogue;
+    let (tallies, pictures) = tokio::try_join!(
+        asking.collections.store.tallies(&asking.person.id),
+        asking.collections.store.best_pictures(&asking.person.id)
+    )?;
     let mut pictures: HashMap<String, BestPicture> =
         pictures.into_iter().map(|picture| (picture.species.clone(), picture)).collect();
     let is_leaf = |id: &str| catalogue.get(id).is_some_and(|species| species.is_leaf);

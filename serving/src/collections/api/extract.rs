@@ -1,19 +1,40 @@
-//! What a request brings. What cannot be read is told as a [`Problem`].
+//! What a request brings, and who asks.
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::{HeaderMap, StatusCode, header, request::Parts};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use platform::identity::Principal;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
+use crate::app::App;
+use crate::batch::Terms;
+use crate::collections::Collections;
+use crate::collections::person::Person;
+use crate::collections::species::Catalogue;
+use crate::detections::terms_of;
+use crate::{Error, Result};
 
 /// Things on one page.
 const MOST: u32 = 1000;
 /// Things on one page when nobody says how many.
 const USUAL: u32 = 100;
+
+/// Who asks, and what answers need.
+#[derive(Clone, Debug)]
+pub(crate) struct Asking {
+    pub(crate) app: App,
+    pub(crate) collections: Collections,
+    /// The vocabulary of the model that answers now.
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) person: Person,
+}
 
 /// Parts of the path.
 pub(super) struct Path<T>(pub T);
@@ -39,7 +60,7 @@ impl Limit {
 impl TryFrom<u32> for Limit {
     type Error = String;
 
-    fn try_from(limit: u32) -> Result<Self, Self::Error> {
+    fn try_from(limit: u32) -> std::result::Result<Self, String> {
         if (1..=MOST).contains(&limit) {
             return Ok(Self(limit));
         }
@@ -53,55 +74,75 @@ pub(super) fn token(place: &str) -> String {
 }
 
 /// What [`token`] was made of.
-pub(super) fn read_token(token: &str) -> Result<String, Problem> {
+pub(super) fn read_token(token: &str) -> Result<String> {
     let bytes = URL_SAFE_NO_PAD.decode(token).ok();
     bytes.and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(bad_token)
 }
 
 /// The refusal of a page that no answer named.
-pub(super) fn bad_token() -> Problem {
-    Problem::bad_request("`page_token` is none that an answer gave as `next_page_token`")
+pub(super) fn bad_token() -> Error {
+    Error::Invalid("`page_token` is none that an answer gave as `next_page_token`".to_owned())
+}
+
+impl Asking {
+    /// How long the answer may take, by the request's headers.
+    pub(crate) fn terms(&self, headers: &HeaderMap) -> Result<Terms> {
+        terms_of(headers, Instant::now(), self.app.inner.options.limits.request_timeout)
+    }
+}
+
+impl FromRequestParts<App> for Asking {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let off = || Error::NotConfigured("this server keeps no collections: `collections.enabled` is off".to_owned());
+        let collections = app.inner.collections.clone().ok_or_else(off)?;
+        let catalogue = app.catalogue()?;
+        // The doors let nobody in of whom nothing is known.
+        let principal = parts.extensions.get::<Principal>();
+        let nobody = || Error::Forbidden("it is not known who asks".to_owned());
+        let person = principal.map(Person::from).ok_or_else(nobody)?;
+        Ok(Self { app: app.clone(), collections, catalogue, person })
+    }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
-    type Rejection = Problem;
+    type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let read = axum::extract::Path::from_request_parts(parts, state).await;
-        read.map(|axum::extract::Path(value)| Self(value)).map_err(|error| Problem::bad_request(error.body_text()))
+        read.map(|axum::extract::Path(value)| Self(value)).map_err(|error| Error::Invalid(error.body_text()))
     }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
-    type Rejection = Problem;
+    type Rejection = Error;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self> {
         let read = axum::extract::Query::from_request_parts(parts, state).await;
-        read.map(|axum::extract::Query(value)| Self(value)).map_err(|error| Problem::bad_request(error.body_text()))
+        read.map(|axum::extract::Query(value)| Self(value)).map_err(|error| Error::Invalid(error.body_text()))
     }
 }
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
+    type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, state: &S) -> Result<Self> {
         if content_type(request.headers()) != "application/json" {
-            let detail = "the body must be JSON, sent with `Content-Type: application/json`";
-            return Err(Problem::new("unsupported content", StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+            let reason = "the body must be JSON, sent with `Content-Type: application/json`";
+            return Err(Error::Unsupported(reason.to_owned()));
         }
         read_json(&whole(request, state).await?).map(Self)
     }
 }
 
-/// The whole body, as far as the route's limit allows.
-pub(super) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    let read = Bytes::from_request(request, state).await;
-    read.map_err(|error| Problem::new("the body cannot be read", error.status(), error.body_text()))
+/// The whole body, which was read before ([`crate::limits`]).
+pub(super) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
+    Bytes::from_request(request, state).await.map_err(|error| Error::Invalid(error.body_text()))
 }
 
-pub(super) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| Problem::bad_request(format!("the body is not as it should be: {error}")))
+pub(super) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| Error::Invalid(format!("the body is not as it should be: {error}")))
 }
 
 /// The essence of the content type in small letters; empty if there is none.

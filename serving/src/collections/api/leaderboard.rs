@@ -1,18 +1,15 @@
 //! Who has seen most.
 
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Limit, Query, bad_token, read_token, token};
-use super::problem::{Problem, Problems};
+use super::extract::{Asking, Limit, Query, bad_token, read_token, token};
+use super::problems::Problems;
 use super::views::{LeaderboardView, StandingView};
-use crate::collections::person::Person;
+use crate::Result;
+use crate::collections::Moment;
 use crate::collections::store::Standings;
-use crate::collections::{Collections, Moment};
-
-const DAY_MILLIS: i64 = 86_400_000;
 
 /// What counts.
 #[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
@@ -43,16 +40,12 @@ pub(super) struct Wanted {
     page_token: Option<String>,
 }
 
-/// Lists collectors by the number of their species, then of their sightings. Those who are hidden see themselves only.
+/// Lists collectors by the number of their species, then of their sightings: those who are public, and oneself.
 #[utoipa::path(
     get, path = "/v1/leaderboard", operation_id = "showLeaderboard", params(Wanted), tag = "collections",
     responses((status = 200, description = "A page of collectors.", body = LeaderboardView), Problems)
 )]
-pub(super) async fn show(
-    State(collections): State<Collections>,
-    person: Person,
-    Query(wanted): Query<Wanted>,
-) -> Result<Json<LeaderboardView>, Problem> {
+pub(super) async fn show(asking: Asking, Query(wanted): Query<Wanted>) -> Result<Json<LeaderboardView>> {
     let days = match wanted.period.unwrap_or(Period::All) {
         Period::Week => Some(7),
         Period::Month => Some(30),
@@ -65,11 +58,11 @@ pub(super) async fn show(
     };
     let limit = Limit::of(wanted.limit);
     let standings = Standings {
-        since: days.map(|days| Moment::from_millis(Moment::now().millis() - days * DAY_MILLIS)),
+        since_day: days.map(|days| Moment::now().day() - days),
         offset: i64::from(offset),
         limit: limit as i64 + 1,
     };
-    let mut found = collections.store().leaderboard(&person.id, standings).await?;
+    let mut found = asking.collections.store.leaderboard(&asking.person.id, standings).await?;
     let more = found.len() > limit;
     found.truncate(limit);
     let next_page_token = more.then(|| token(&(u64::from(offset) + limit as u64).to_string()));

@@ -1,7 +1,8 @@
 //! What a client sends of a sighting: JSON, a form with a photograph, or a photograph alone.
 
+use axum::body::Bytes;
 use axum::extract::{FromRequest, Multipart, Request};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
@@ -9,16 +10,14 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::extract::{content_type, read_json, whole};
-use super::problem::Problem;
+use crate::app::App;
 use crate::collections::place::Place;
-use crate::collections::record::{PICTURE_BYTES, Request as Wanted};
-use crate::collections::{Collections, Error, Key, Moment, Result};
+use crate::collections::record::Request as Wanted;
+use crate::collections::{Key, Moment};
+use crate::{Error, Result};
 
 /// The header that names a request: the IETF draft "The Idempotency-Key HTTP Header Field".
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
-
-/// Characters of a detection's id.
-const LONGEST_DETECTION: usize = 200;
 
 /// A sighting to be recorded. One of `species`, `detection` and `picture` must be there; `species` has the last word.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -27,11 +26,12 @@ pub struct NewSightingBody {
     /// A UUID that the client made: the same again makes no second sighting. Needed for a sync; else the header
     /// `Idempotency-Key` does the same.
     #[serde(default)]
+    #[schema(value_type = Option<String>, format = "uuid")]
     pub client_id: Option<Uuid>,
     /// What was seen, as the person says: an id of `/v1/species`.
     #[serde(default)]
     pub species: Option<String>,
-    /// A detection that the server answered lately.
+    /// A detection that the server answered: its `token`.
     #[serde(default)]
     pub detection: Option<String>,
     /// A photograph (JPEG, PNG, WebP, TIFF) in base64, 20 MiB at most.
@@ -73,18 +73,14 @@ impl NewSightingBody {
             let reason = "the header Idempotency-Key and `client_id` differ: give one of them";
             return Err(Error::Invalid(reason.to_owned()));
         }
-        if let Some(detection) = &self.detection {
-            check_detection(detection)?;
-        }
-        let picture = self.picture.map(|text| {
-            let bytes = STANDARD.decode(text).map_err(|_| Error::Invalid("`picture` is no base64".to_owned()))?;
-            Ok(bytes.into())
-        });
+        let decode =
+            |text: String| STANDARD.decode(text).map_err(|_| Error::Invalid("`picture` is no base64".to_owned()));
+        let picture = self.picture.map(decode).transpose()?.map(Bytes::from);
         Ok(Wanted {
             key: own.or(header),
             species: self.species,
             detection: self.detection,
-            picture: picture.transpose()?,
+            picture,
             seen_at: self.time.map(|time| Moment::read_past(&time, Moment::now())).transpose()?,
             place: self.place.map(Place::check).transpose()?,
         })
@@ -92,73 +88,64 @@ impl NewSightingBody {
 }
 
 /// Reads a request of any of the three kinds.
-pub(super) async fn read(request: Request, state: &Collections) -> Result<Wanted, Problem> {
+pub(super) async fn read(request: Request, app: &App) -> Result<Wanted> {
     let key = key(request.headers())?;
     let kind = content_type(request.headers());
     match kind.as_str() {
         "application/json" => {
-            let body: NewSightingBody = read_json(&whole(request, state).await?)?;
-            Ok(body.into_request(key)?)
+            let body: NewSightingBody = read_json(&whole(request, app).await?)?;
+            body.into_request(key)
         }
-        "multipart/form-data" => Ok(form(request, state, key).await?),
-        "application/octet-stream" => photograph(request, state, key).await,
-        image if image.starts_with("image/") => photograph(request, state, key).await,
+        "multipart/form-data" => form(request, app, key).await,
+        "application/octet-stream" => photograph(request, app, key).await,
+        image if image.starts_with("image/") => photograph(request, app, key).await,
         _ => {
-            let detail = "send JSON (application/json), a form (multipart/form-data) or a photograph (image/jpeg)";
-            Err(Problem::new("unsupported content", StatusCode::UNSUPPORTED_MEDIA_TYPE, detail))
+            let reason = "send JSON (application/json), a form (multipart/form-data) or a photograph (image/jpeg)";
+            Err(Error::Unsupported(reason.to_owned()))
         }
     }
 }
 
-async fn photograph(request: Request, state: &Collections, key: Option<Key>) -> Result<Wanted, Problem> {
-    let bytes = whole(request, state).await?;
+async fn photograph(request: Request, app: &App, key: Option<Key>) -> Result<Wanted> {
+    let bytes = whole(request, app).await?;
     Ok(Wanted { key, picture: Some(bytes), ..Wanted::default() })
 }
 
 /// A form with the fields `sighting` (JSON) and `picture` (a file).
-async fn form(request: Request, state: &Collections, key: Option<Key>) -> Result<Wanted, Problem> {
-    let unreadable = |status: StatusCode, text: String| Problem::new("the form cannot be read", status, text);
-    let mut form =
-        Multipart::from_request(request, state).await.map_err(|error| unreadable(error.status(), error.body_text()))?;
+async fn form(request: Request, app: &App, key: Option<Key>) -> Result<Wanted> {
+    let unreadable = |text: String| Error::Invalid(format!("the form cannot be read: {text}"));
+    let form = Multipart::from_request(request, app).await;
+    let mut form = form.map_err(|error| unreadable(error.body_text()))?;
     let (mut body, mut picture) = (NewSightingBody::default(), None);
-    while let Some(field) = form.next_field().await.map_err(|error| unreadable(error.status(), error.body_text()))? {
+    while let Some(field) = form.next_field().await.map_err(|error| unreadable(error.body_text()))? {
         let name = field.name().unwrap_or_default().to_owned();
-        let bytes = field.bytes().await.map_err(|error| unreadable(error.status(), error.body_text()))?;
+        let bytes = field.bytes().await.map_err(|error| unreadable(error.body_text()))?;
         match name.as_str() {
             "sighting" => body = read_json(&bytes)?,
-            "picture" if bytes.len() > PICTURE_BYTES => {
-                return Err(Error::TooLarge { what: "the photograph", limit: PICTURE_BYTES }.into());
-            }
             "picture" if picture.is_none() => picture = Some(bytes),
-            "picture" => return Err(Problem::bad_request("a sighting has one photograph; send `picture` once")),
-            _ => return Err(Problem::bad_request("the form has a field other than `sighting` and `picture`")),
+            "picture" => return Err(Error::Invalid("a sighting has one photograph; send `picture` once".to_owned())),
+            _ => return Err(Error::Invalid("the form has a field other than `sighting` and `picture`".to_owned())),
         }
     }
     let mut wanted = body.into_request(key)?;
     if picture.is_some() && wanted.picture.is_some() {
-        return Err(Problem::bad_request("the photograph is there twice; leave it out of `sighting`"));
+        return Err(Error::Invalid("the photograph is there twice; leave it out of `sighting`".to_owned()));
     }
     wanted.picture = wanted.picture.or(picture);
     Ok(wanted)
 }
 
-fn key(headers: &HeaderMap) -> Result<Option<Key>, Problem> {
+fn key(headers: &HeaderMap) -> Result<Option<Key>> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
     let text = value.to_str().unwrap_or_default();
     // The draft has a quoted string; most clients send it bare.
     let bare = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    Ok(Some(bare.parse()?))
-}
-
-fn check_detection(id: &str) -> Result<()> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
-    if (1..=LONGEST_DETECTION).contains(&id.len()) && id.bytes().all(allowed) {
-        return Ok(());
-    }
-    Err(Error::Invalid("`detection` is no id of a detection: give one of an answer of /v1/detections".to_owned()))
+    bare.parse().map(Some)
 }
 
 /// Tells `null` from nothing.
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }

@@ -1,21 +1,23 @@
 //! Sightings: record, sync, list, show, change, delete; their photographs.
 
 use axum::Json;
-use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::extract::Request;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Limit, Path, Query, bad_token, read_token, token};
-use super::problem::{Problem, Problems};
+use super::extract::{Asking, Body, Limit, Path, Query, bad_token, read_token, token};
+use super::problems::Problems;
 use super::sent::{self, NewSightingBody, SightingChange};
 use super::views::{SightingView, SightingsPage, SyncAnswer, SyncResult};
-use crate::collections::person::Person;
+use crate::batch::Terms;
 use crate::collections::place::Place;
 use crate::collections::store::{Changes, Filter, Near, Order, Whose};
-use crate::collections::{Collections, Error, Moment, Result as Done, SightingId};
+use crate::collections::{Moment, SightingId, record as recording};
+use crate::problem::Problem;
+use crate::{Error, Result};
 
 /// Sightings of one sync.
 pub const MOST_SYNCED: usize = 500;
@@ -38,15 +40,11 @@ const MOST_KM: f64 = 20_100.0;
         Problems
     )
 )]
-pub(super) async fn record(
-    State(collections): State<Collections>,
-    person: Person,
-    request: Request,
-) -> Result<(StatusCode, Json<SightingView>), Problem> {
-    let wanted = sent::read(request, &collections).await?;
-    let recorded = collections.record(&person, wanted).await?;
-    let status = if recorded.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(SightingView::of(collections.catalogue(), &person, &recorded.seen))))
+pub(super) async fn record(asking: Asking, request: Request) -> Result<(StatusCode, Json<SightingView>)> {
+    let terms = asking.terms(request.headers())?;
+    let wanted = sent::read(request, &asking.app).await?;
+    let (status, view) = record_one(&asking, wanted, terms).await?;
+    Ok((status, Json(view)))
 }
 
 /// Sightings that were made offline.
@@ -64,42 +62,41 @@ pub(super) struct SyncBody {
     post, path = "/v1/sightings/sync", operation_id = "syncSightings", tag = "collections", request_body = SyncBody,
     responses((status = 200, description = "What came of each.", body = SyncAnswer), Problems)
 )]
-pub(super) async fn sync(
-    State(collections): State<Collections>,
-    person: Person,
-    Body(body): Body<SyncBody>,
-) -> Result<Json<SyncAnswer>, Problem> {
+pub(super) async fn sync(asking: Asking, headers: HeaderMap, Body(body): Body<SyncBody>) -> Result<Json<SyncAnswer>> {
     if body.sightings.len() > MOST_SYNCED {
         let reason = format!("a sync has {MOST_SYNCED} sightings at most: send the rest in another");
-        return Err(Error::Unmet(reason).into());
+        return Err(Error::Unmet(reason));
     }
+    let terms = asking.terms(&headers)?;
     let mut results = Vec::with_capacity(body.sightings.len());
     for sent in body.sightings {
         let client_id = sent.get("client_id").and_then(Value::as_str).map(str::to_owned);
-        let done = sync_one(&collections, &person, sent).await;
-        results.push(match done {
+        results.push(match sync_one(&asking, sent, terms).await {
             Ok((status, view)) => {
                 SyncResult { client_id, status: status.as_u16(), sighting: Some(view), problem: None }
             }
-            Err(problem) => SyncResult { client_id, status: problem.status, sighting: None, problem: Some(problem) },
+            Err(error) => {
+                let problem = Problem::of(&error);
+                SyncResult { client_id, status: problem.status, sighting: None, problem: Some(problem) }
+            }
         });
     }
     Ok(Json(SyncAnswer { results }))
 }
 
-async fn sync_one(
-    collections: &Collections,
-    person: &Person,
-    sent: Value,
-) -> Result<(StatusCode, SightingView), Problem> {
+async fn sync_one(asking: &Asking, sent: Value, terms: Terms) -> Result<(StatusCode, SightingView)> {
     let body: NewSightingBody = serde_json::from_value(sent)
-        .map_err(|error| Problem::bad_request(format!("the sighting is not as it should be: {error}")))?;
+        .map_err(|error| Error::Invalid(format!("the sighting is not as it should be: {error}")))?;
     if body.client_id.is_none() {
-        return Err(Problem::bad_request("a sighting of a sync needs a `client_id`, a UUID"));
+        return Err(Error::Invalid("a sighting of a sync needs a `client_id`, a UUID".to_owned()));
     }
-    let recorded = collections.record(person, body.into_request(None)?).await?;
+    record_one(asking, body.into_request(None)?, terms).await
+}
+
+async fn record_one(asking: &Asking, wanted: recording::Request, terms: Terms) -> Result<(StatusCode, SightingView)> {
+    let recorded = recording::record(asking, wanted, terms).await?;
     let status = if recorded.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, SightingView::of(collections.catalogue(), person, &recorded.seen)))
+    Ok((status, SightingView::of(asking, &recorded.seen)))
 }
 
 /// Which sightings to list.
@@ -132,32 +129,31 @@ pub(super) struct Wanted {
     get, path = "/v1/sightings", operation_id = "listSightings", params(Wanted), tag = "collections",
     responses((status = 200, description = "A page of sightings.", body = SightingsPage), Problems)
 )]
-pub(super) async fn list(
-    State(collections): State<Collections>,
-    person: Person,
-    Query(wanted): Query<Wanted>,
-) -> Result<Json<SightingsPage>, Problem> {
+pub(super) async fn list(asking: Asking, Query(wanted): Query<Wanted>) -> Result<Json<SightingsPage>> {
     let whose = match wanted.person.as_deref() {
         None => Whose::Anybodys,
         Some("me") => Whose::Mine,
         Some(handle) => Whose::Of(handle.parse()?),
     };
-    let species = wanted.species.as_deref().map(|id| collections.species_id(id)).transpose()?;
+    let species = wanted.species.as_deref().map(|id| recording::species(&asking.catalogue, id)).transpose()?;
     let limit = Limit::of(wanted.limit);
+    let statuses = &asking.collections.statuses;
+    let open = asking.catalogue.all().filter(|species| !statuses.blurs(species)).map(|species| species.id.as_str());
+    let open: Vec<&str> = open.collect();
     let filter = Filter {
         whose: whose.clone(),
-        species: species.as_deref(),
+        species: species.map(|species| species.id.as_str()),
         near: near(wanted.near.as_deref(), wanted.within_km)?,
-        open: collections.catalogue().open(),
+        open: &open,
         after: wanted.page_token.as_deref().map(read_order).transpose()?,
         limit: limit as i64 + 1,
     };
-    let mut found = collections.store().sightings(&person, &filter).await?;
+    let mut found = asking.collections.store.sightings(&asking.person, &filter).await?;
     let more = found.len() > limit;
     found.truncate(limit);
     let next = found.last().filter(|_| more).map(|last| whose.order_of(last));
     let next_page_token = next.map(|order| token(&format!("{} {}", order.sorted, order.id)));
-    let sightings = found.iter().map(|seen| SightingView::of(collections.catalogue(), &person, seen)).collect();
+    let sightings = found.iter().map(|seen| SightingView::of(&asking, seen)).collect();
     Ok(Json(SightingsPage { sightings, next_page_token }))
 }
 
@@ -167,14 +163,10 @@ pub(super) async fn list(
     params(("id" = String, Path, format = "uuid", description = "the sighting")),
     responses((status = 200, description = "The sighting.", body = SightingView), Problems)
 )]
-pub(super) async fn show(
-    State(collections): State<Collections>,
-    person: Person,
-    Path(id): Path<String>,
-) -> Result<Json<SightingView>, Problem> {
+pub(super) async fn show(asking: Asking, Path(id): Path<String>) -> Result<Json<SightingView>> {
     let id: SightingId = id.parse()?;
-    let seen = collections.store().sighting(&person.id, id).await?.ok_or_else(|| missing(id))?;
-    Ok(Json(SightingView::of(collections.catalogue(), &person, &seen)))
+    let seen = asking.collections.store.sighting(&asking.person.id, id).await?.ok_or_else(|| missing(id))?;
+    Ok(Json(SightingView::of(&asking, &seen)))
 }
 
 /// Changes one's own sighting.
@@ -184,22 +176,21 @@ pub(super) async fn show(
     responses((status = 200, description = "The sighting as it is now.", body = SightingView), Problems)
 )]
 pub(super) async fn change(
-    State(collections): State<Collections>,
-    person: Person,
+    asking: Asking,
     Path(id): Path<String>,
     Body(change): Body<SightingChange>,
-) -> Result<Json<SightingView>, Problem> {
+) -> Result<Json<SightingView>> {
     let id: SightingId = id.parse()?;
-    let species = change.species.as_deref().map(|id| collections.species_id(id)).transpose()?;
-    let is_leaf = |id: &str| collections.catalogue().get(id).is_some_and(|species| species.is_leaf);
+    let species = change.species.as_deref().map(|id| recording::species(&asking.catalogue, id)).transpose()?;
     let read_time = |time: Option<String>| time.map(|time| Moment::read_past(&time, Moment::now())).transpose();
     let changes = Changes {
-        species: species.map(|id| (id.clone(), is_leaf(&id))),
+        species: species.map(|species| (species.id.clone(), species.is_leaf)),
         seen_at: change.time.map(read_time).transpose()?,
         place: change.place.map(|place| place.map(Place::check).transpose()).transpose()?,
     };
-    let seen = collections.store().change_sighting(&person.id, id, &changes).await?.ok_or_else(|| missing(id))?;
-    Ok(Json(SightingView::of(collections.catalogue(), &person, &seen)))
+    let seen =
+        asking.collections.store.change_sighting(&asking.person.id, id, &changes).await?.ok_or_else(|| missing(id))?;
+    Ok(Json(SightingView::of(&asking, &seen)))
 }
 
 /// Deletes one's own sighting with its photograph. Its key is not free again.
@@ -208,16 +199,12 @@ pub(super) async fn change(
     params(("id" = String, Path, format = "uuid", description = "the sighting")),
     responses((status = 204, description = "It is gone."), Problems)
 )]
-pub(super) async fn delete(
-    State(collections): State<Collections>,
-    person: Person,
-    Path(id): Path<String>,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(asking: Asking, Path(id): Path<String>) -> Result<StatusCode> {
     let id: SightingId = id.parse()?;
-    if collections.store().delete_sighting(&person.id, id).await? {
+    if asking.collections.store.delete_sighting(&asking.person.id, id).await? {
         return Ok(StatusCode::NO_CONTENT);
     }
-    Err(missing(id).into())
+    Err(missing(id))
 }
 
 /// Gives the photograph of one's own sighting. It may tell the exact place, so nobody else gets it.
@@ -226,15 +213,11 @@ pub(super) async fn delete(
     params(("id" = String, Path, format = "uuid", description = "the sighting")),
     responses((status = 200, description = "The photograph.", content_type = "image/*"), Problems)
 )]
-pub(super) async fn picture(
-    State(collections): State<Collections>,
-    person: Person,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub(super) async fn picture(asking: Asking, Path(id): Path<String>) -> Result<Response> {
     let id: SightingId = id.parse()?;
     let none = || Error::NotFound(format!("there is no sighting {id} of yours with a photograph"));
-    let picture = collections.store().picture_of(id, person.id.as_str()).await?.ok_or_else(none)?;
-    let bytes = collections.store().picture_bytes(&picture).await?;
+    let picture = asking.collections.store.picture_of(id, &asking.person.id).await?.ok_or_else(none)?;
+    let bytes = asking.collections.store.picture_bytes(&picture).await?;
     let headers = [
         (header::CONTENT_TYPE, picture.media_type.as_str()),
         (header::CACHE_CONTROL, "private, no-store"),
@@ -249,7 +232,7 @@ fn missing(id: SightingId) -> Error {
     Error::NotFound(format!("there is no sighting {id} for you: /v1/sightings lists them"))
 }
 
-fn near(text: Option<&str>, within_km: Option<f64>) -> Done<Option<Near>> {
+fn near(text: Option<&str>, within_km: Option<f64>) -> Result<Option<Near>> {
     let invalid = |reason: &str| Error::Invalid(reason.to_owned());
     let Some(text) = text else {
         let alone = within_km.map(|_| invalid("`within_km` needs `near`"));
@@ -265,7 +248,7 @@ fn near(text: Option<&str>, within_km: Option<f64>) -> Done<Option<Near>> {
     Ok(Some(Near { place, metres: km * 1000.0 }))
 }
 
-fn read_order(text: &str) -> Result<Order, Problem> {
+fn read_order(text: &str) -> Result<Order> {
     let text = read_token(text)?;
     let read = text
         .split_once(' ')

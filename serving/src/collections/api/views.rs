@@ -4,26 +4,21 @@ use detector::taxonomy::Rank;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::extract::Asking;
 use crate::collections::person::Person;
 use crate::collections::place::Place;
-use crate::collections::species::{Catalogue, Listed, Species, Status};
-use crate::collections::store::{Profile, Seen, Standing};
+use crate::collections::species::{Catalogue, Species, Status, Statuses};
+use crate::collections::store::{Profile, Seen, Source, Standing};
 use crate::collections::{Handle, Moment, SightingId};
+use crate::problem::Problem;
 
-pub use super::sent::{NewSightingBody, SightingChange};
-pub use crate::collections::store::Source;
-
-/// What the IUCN Red List says of a species.
+/// What the operator's table says of a species.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ConservationView {
-    /// The species.
-    pub scientific_name: String,
     /// Its category.
     pub status: Status,
-    /// Year of the assessment.
-    pub year: u16,
     /// Who says so.
-    pub source: &'static str,
+    pub source: String,
 }
 
 /// A taxon.
@@ -42,9 +37,9 @@ pub struct SpeciesView {
     pub ancestors: Vec<String>,
     /// One of those that a collection counts; else a name above some of them.
     pub collectable: bool,
-    /// None where nothing is known.
+    /// None where the server was told nothing.
     pub conservation: Option<ConservationView>,
-    /// Places and times are blurred for other people.
+    /// Places and times are blurred for other people: it is threatened, or may be.
     pub blurred: bool,
 }
 
@@ -55,16 +50,6 @@ pub struct SpeciesPage {
     pub species: Vec<SpeciesView>,
     /// `page_token` of the next page; none on the last.
     pub next_page_token: Option<String>,
-}
-
-/// A taxon with what lies below it and is threatened.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct SpeciesDetail {
-    /// The taxon.
-    #[serde(flatten)]
-    pub species: SpeciesView,
-    /// For names above species: threatened species below it that the table lists.
-    pub threatened_members: Vec<ConservationView>,
 }
 
 /// The name of a taxon.
@@ -161,7 +146,7 @@ pub struct SyncResult {
     /// The sighting.
     pub sighting: Option<SightingView>,
     /// Why it was not recorded.
-    pub problem: Option<super::Problem>,
+    pub problem: Option<Problem>,
 }
 
 /// What one has seen.
@@ -251,7 +236,7 @@ pub struct StandingView {
     pub sightings: i64,
 }
 
-/// Whether others see a person's sightings and name.
+/// Whether others see a person's sightings and name; `hidden` until the person says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Visibility {
@@ -284,15 +269,9 @@ pub struct ProfileChange {
     pub visibility: Visibility,
 }
 
-impl From<&Listed> for ConservationView {
-    fn from(listed: &Listed) -> Self {
-        let scientific_name = listed.scientific_name.clone();
-        Self { scientific_name, status: listed.status, year: listed.year, source: crate::collections::species::SOURCE }
-    }
-}
-
-impl From<&Species> for SpeciesView {
-    fn from(species: &Species) -> Self {
+impl SpeciesView {
+    pub(super) fn of(statuses: &Statuses, species: &Species) -> Self {
+        let conservation = statuses.of(species);
         Self {
             id: species.id.clone(),
             common_name: species.common_name.clone(),
@@ -300,8 +279,9 @@ impl From<&Species> for SpeciesView {
             rank: species.rank,
             ancestors: species.ancestors.clone(),
             collectable: species.is_leaf,
-            conservation: species.listed.as_ref().map(ConservationView::from),
-            blurred: species.is_sensitive(),
+            conservation: conservation
+                .map(|listed| ConservationView { status: listed.status, source: listed.source.clone() }),
+            blurred: statuses.blurs(species),
         }
     }
 }
@@ -320,12 +300,12 @@ impl SpeciesName {
 }
 
 impl SightingView {
-    /// What `viewer` is shown of a sighting.
-    pub(super) fn of(catalogue: &Catalogue, viewer: &Person, seen: &Seen) -> Self {
-        let mine = seen.person == viewer.id;
+    /// What is shown of a sighting to whoever asks.
+    pub(super) fn of(asking: &Asking, seen: &Seen) -> Self {
+        let mine = seen.person == asking.person.id;
         // One that the model does not know any more may be anything.
-        let is_sensitive = catalogue.get(&seen.species).is_none_or(Species::is_sensitive);
-        let blurred = is_sensitive && !mine && !viewer.sees_exact;
+        let species = asking.catalogue.get(&seen.species);
+        let blurred = !mine && species.is_none_or(|species| asking.collections.statuses.blurs(species));
         let own = mine.then(|| OwnView {
             key: seen.key.clone(),
             model: seen.model.clone(),
@@ -338,7 +318,7 @@ impl SightingView {
             id: seen.id,
             collector: CollectorView { id: seen.handle, name: seen.name.clone() },
             mine,
-            species: SpeciesName::of(catalogue, &seen.species),
+            species: SpeciesName::of(&asking.catalogue, &seen.species),
             source: seen.source,
             confidence: seen.confidence,
             time: if blurred { seen.seen_at.map(Moment::midnight) } else { seen.seen_at },
@@ -368,7 +348,7 @@ impl ProfileView {
                 let visibility = if profile.hidden { Visibility::Hidden } else { Visibility::Public };
                 Self { id: Some(profile.handle), name: profile.name, visibility }
             }
-            None => Self { id: None, name: person.name.clone(), visibility: Visibility::Public },
+            None => Self { id: None, name: person.name.clone(), visibility: Visibility::Hidden },
         }
     }
 }

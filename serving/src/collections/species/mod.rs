@@ -1,14 +1,13 @@
-//! The species that can be seen: the model's vocabulary, the names above it, and what is known of their conservation.
+//! The species that can be seen: the vocabulary of a model and the names above it, and their conservation statuses.
 
 mod status;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 
-use detector::taxonomy::{FusionOptions, Rank, Taxonomy};
+use detector::taxonomy::{Rank, Taxonomy};
 
-use super::Result;
-pub use status::{Listed, SOURCE, Status};
+pub use status::Status;
+pub(crate) use status::Statuses;
 
 /// A taxon by its name in URLs, such as `panthera-onca`: small letters, digits, `-` and one `.` at most.
 ///
@@ -31,17 +30,6 @@ pub struct Species {
     pub ancestors: Vec<SpeciesId>,
     /// One of the model's vocabulary, which a collection counts; else a name above some of these.
     pub is_leaf: bool,
-    /// What the IUCN Red List says of the species; none for one that is not in the table, and for wider names.
-    pub listed: Option<Listed>,
-    /// For wider names: listed species below it that are threatened.
-    pub threatened_members: Vec<Listed>,
-}
-
-impl Species {
-    /// Whether places and times are blurred for other people: it is threatened, or it may be something that is.
-    pub fn is_sensitive(&self) -> bool {
-        self.listed.as_ref().is_some_and(|listed| listed.status.is_threatened()) || !self.threatened_members.is_empty()
-    }
 }
 
 /// Taxa of a rank above species, with how many of the vocabulary lie below.
@@ -53,41 +41,22 @@ pub struct Group<'a> {
     pub leaves: &'a [SpeciesId],
 }
 
-/// All taxa.
-#[derive(Clone, Debug)]
+/// All taxa that a model can name.
+#[derive(Clone, Debug, Default)]
 pub struct Catalogue {
     species: BTreeMap<SpeciesId, Species>,
     /// By the scientific name, of which the ancestor comes first.
     by_scientific: HashMap<String, Vec<SpeciesId>>,
     leaves_below: BTreeMap<SpeciesId, Vec<SpeciesId>>,
-    open: Vec<SpeciesId>,
 }
 
 impl Catalogue {
-    /// The vocabulary of the model in a folder.
-    ///
-    /// # Errors
-    /// What is wrong with the folder.
-    pub fn of_model(folder: &Path) -> Result<Self> {
-        Self::new(&Taxonomy::load(folder, FusionOptions::default())?)
-    }
-
-    /// A vocabulary with the statuses that this program ships.
-    ///
-    /// # Errors
-    /// [`super::Error::Statuses`] if the shipped table is broken.
-    pub fn new(taxonomy: &Taxonomy) -> Result<Self> {
-        let mut catalogue = Self {
-            species: BTreeMap::new(),
-            by_scientific: HashMap::new(),
-            leaves_below: BTreeMap::new(),
-            open: Vec::new(),
-        };
+    /// The vocabulary of a model.
+    pub fn new(taxonomy: &Taxonomy) -> Self {
+        let mut catalogue = Self::default();
         catalogue.add_names_above(taxonomy);
         catalogue.add_leaves(taxonomy);
-        catalogue.add_statuses(&status::table()?);
-        catalogue.open = catalogue.all().filter(|species| !species.is_sensitive()).map(|s| s.id.clone()).collect();
-        Ok(catalogue)
+        catalogue
     }
 
     /// All taxa by id.
@@ -112,12 +81,6 @@ impl Catalogue {
         let found = self.by_scientific.get(scientific_name)?;
         let exact = || found.iter().filter_map(|id| self.get(id)).find(|s| Some(&*s.common_name) == common_name);
         exact().or_else(|| self.get(found.first()?))
-    }
-
-    /// Ids of all taxa whose exact places and times other people may know. What is not among them is blurred, also a taxon
-    /// that this vocabulary has no more.
-    pub fn open(&self) -> &[SpeciesId] {
-        &self.open
     }
 
     /// How many taxa a collection can have.
@@ -157,8 +120,6 @@ impl Catalogue {
                     rank: Rank::ALL[depth],
                     ancestors: taxon.lineage[..depth].iter().map(|name| slug(name)).collect(),
                     is_leaf: false,
-                    listed: None,
-                    threatened_members: Vec::new(),
                 });
             }
         }
@@ -183,41 +144,7 @@ impl Catalogue {
                 rank: taxon.rank,
                 ancestors,
                 is_leaf: true,
-                listed: None,
-                threatened_members: Vec::new(),
             });
-        }
-    }
-
-    fn add_statuses(&mut self, table: &[Listed]) {
-        for listed in table {
-            let own = slug(&listed.scientific_name);
-            let of_table = self.species.get(&slug(&listed.within)).map(|within| {
-                let mut above = within.ancestors.clone();
-                above.push(within.id.clone());
-                above
-            });
-            let mut wider = of_table.unwrap_or_default();
-            if let Some(species) = self.species.get_mut(&own) {
-                species.listed = Some(listed.clone());
-                wider.clone_from(&species.ancestors);
-            }
-            if !listed.status.is_threatened() {
-                continue;
-            }
-            // Two taxa of one scientific name are both what lies below that name.
-            let same_name: Vec<SpeciesId> = wider
-                .iter()
-                .filter_map(|id| self.species.get(id))
-                .filter_map(|species| self.by_scientific.get(&species.scientific_name))
-                .flatten()
-                .cloned()
-                .collect();
-            for id in same_name.into_iter().collect::<HashSet<_>>() {
-                if let Some(species) = self.species.get_mut(&id) {
-                    species.threatened_members.push(listed.clone());
-                }
-            }
         }
     }
 
@@ -239,7 +166,7 @@ mod tests {
     use super::*;
 
     fn shipped() -> Catalogue {
-        Catalogue::of_model(&detector::model::locate(None).unwrap()).unwrap()
+        Catalogue::new(&detector::model::taxonomy(&detector::model::locate(None).unwrap()).unwrap())
     }
 
     #[test]
@@ -272,23 +199,6 @@ mod tests {
         assert_eq!(id("Unicornis", None), None);
         assert_eq!(catalogue.get("equus.zebra").unwrap().ancestors, ["mammalia", "perissodactyla", "equidae", "equus"]);
         assert_eq!(catalogue.get("panthera-onca").unwrap().ancestors.last().unwrap(), "panthera");
-    }
-
-    #[test]
-    fn what_may_be_threatened_is_sensitive() {
-        let catalogue = shipped();
-        let sensitive = |id: &str| catalogue.get(id).unwrap().is_sensitive();
-        for id in
-            ["panthera-tigris", "panthera", "felidae", "carnivora", "mammalia", "gorilla", "loxodonta", "equus.zebra"]
-        {
-            assert!(sensitive(id), "{id}");
-            assert!(!catalogue.open().iter().any(|found| found == id), "{id}");
-        }
-        for id in ["vulpes-vulpes", "vulpes", "panthera-onca", "aepyceros-melampus", "corvidae.jay", "insecta"] {
-            assert!(catalogue.get(id).is_none_or(|species| !species.is_sensitive()), "{id}");
-        }
-        let tiger = catalogue.get("panthera-tigris").unwrap().listed.as_ref().unwrap();
-        assert_eq!((tiger.status, tiger.year), (Status::Endangered, 2022));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Who has seen most.
 
 use super::Store;
+use crate::collections::Handle;
 use crate::collections::person::PersonId;
-use crate::collections::{Error, Handle, Moment, Result};
+use crate::{Error, Result};
 
 /// Which collectors are compared.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Standings {
-    /// Only what was seen from then on.
-    pub(crate) since: Option<Moment>,
+    /// Only what was seen from this day on, in days since 1970-01-01 UTC: a moment would tell the times of blurred sightings.
+    pub(crate) since_day: Option<i64>,
     pub(crate) offset: i64,
     pub(crate) limit: i64,
 }
@@ -34,13 +35,13 @@ impl Store {
                CAST(CASE WHEN c.person = $1 THEN 1 ELSE 0 END AS BIGINT), t.species, t.sightings
              FROM (SELECT person, CAST(COUNT(DISTINCT CASE WHEN is_leaf = 1 THEN species END) AS BIGINT) AS species,
                      CAST(COUNT(*) AS BIGINT) AS sightings
-                   FROM sighting WHERE deleted_at IS NULL AND sorted_at >= $2 GROUP BY person) t
+                   FROM sighting WHERE deleted_at IS NULL AND sorted_day >= $2 GROUP BY person) t
              JOIN collector c ON c.person = t.person
              WHERE c.hidden = 0 OR c.person = $1
              ORDER BY t.species DESC, t.sightings DESC, c.handle LIMIT $3 OFFSET $4",
         )
         .bind(viewer.as_str())
-        .bind(standings.since.map_or(i64::MIN, Moment::millis))
+        .bind(standings.since_day.unwrap_or(i64::MIN))
         .bind(standings.limit)
         .bind(standings.offset)
         .fetch_all(self.pool())

@@ -6,7 +6,7 @@ use super::Store;
 use super::pictures::{Picture, PictureRow};
 use super::rows::{COLUMNS, Seen};
 use crate::collections::person::PersonId;
-use crate::collections::{Error, Result};
+use crate::{Error, Result};
 
 /// Rows that are read at once.
 const PAGE: i64 = 200;

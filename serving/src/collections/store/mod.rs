@@ -21,12 +21,11 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use leaderboard::{Standing, Standings};
 pub(crate) use mine::Pages;
-pub(crate) use pictures::{Picture, Upload, sha256};
+pub(crate) use pictures::sha256;
 pub(crate) use profiles::{LONGEST_NAME, Profile};
-pub(crate) use rows::Seen;
-pub use rows::Source;
+pub(crate) use rows::{Seen, Source};
 pub(crate) use sightings::{Added, Changes, Filter, Near, NewSighting, Order, Whose};
-pub(crate) use summary::{BestPicture, Tally};
+pub(crate) use summary::BestPicture;
 
 use super::{Error, Result};
 
@@ -35,7 +34,7 @@ pub(crate) const UPLOAD_TIME: TimeDelta = TimeDelta::hours(1);
 
 /// A handle to tables and photographs; clones share it.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub(crate) struct Store {
     database: Database,
     objects: Arc<dyn ObjectStore>,
     /// On SQLite one writer at a time. Waiting here is fair and costs nothing; waiting for SQLite's own lock is neither.
@@ -48,49 +47,46 @@ pub(crate) struct Write {
     _turn: Option<OwnedMutexGuard<()>>,
 }
 
-impl Store {
-    /// Opens the tables, and makes or updates them.
-    ///
-    /// # Errors
-    /// What is wrong with the database and what to do.
-    pub async fn open(address: &Address, objects: Arc<dyn ObjectStore>) -> Result<Self> {
-        let database = Database::open(address).await?;
-        migrations::run(&database).await?;
-        Ok(Self { database, objects, writer: Arc::default() })
-    }
+/// Migrations that the tables in a database lack.
+pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
+    migrations::pending(database).await
+}
 
-    /// As [`Store::open`], but the tables of a PostgreSQL server, which others may use at the same moment, must be those of
-    /// this version already: `safari migrate` makes them so.
+/// Makes the tables those of this version.
+pub(super) async fn migrate(database: &Database) -> Result<()> {
+    migrations::run(database).await
+}
+
+impl Store {
+    /// Opens the tables. SQLite's are brought up to date; those of a PostgreSQL server, which others may use at the same
+    /// moment, must be those of this version already: `safari migrate` makes them so.
     ///
     /// # Errors
     /// [`Error::OldTables`], and what is wrong with the database.
-    pub async fn open_current(address: &Address, objects: Arc<dyn ObjectStore>) -> Result<Self> {
-        if address.engine() == Engine::Postgres && !Self::pending(address).await?.is_empty() {
+    pub(crate) async fn open_current(address: &Address, objects: Arc<dyn ObjectStore>) -> Result<Self> {
+        let database = Database::open(address).await?;
+        if database.engine() == Engine::Sqlite {
+            migrations::run(&database).await?;
+        } else if !migrations::pending(&database).await?.is_empty() {
             return Err(Error::OldTables { database: address.to_string() });
         }
-        Self::open(address, objects).await
+        Ok(Self { database, objects, writer: Arc::default() })
     }
 
-    /// The changes that the tables need to be those of this version, such as `1 collections`.
-    ///
-    /// # Errors
-    /// What is wrong with the database and what to do.
-    pub async fn pending(address: &Address) -> Result<Vec<String>> {
-        let database = Database::open(address).await?;
-        let pending = migrations::pending(&database).await;
-        database.pool().close().await;
-        pending
-    }
-
-    /// Makes the tables those of this version.
-    ///
-    /// # Errors
-    /// What is wrong with the database and what to do.
-    pub async fn migrate(address: &Address) -> Result<()> {
-        let database = Database::open(address).await?;
-        let done = migrations::run(&database).await;
-        database.pool().close().await;
-        done
+    /// The key that signs detections: made once for each database, so that replicas share it.
+    pub(crate) async fn token_key(&self) -> Result<String> {
+        let fresh = hex::encode(rand::random::<[u8; 32]>());
+        let mut write = self.write().await?;
+        sqlx::query("INSERT INTO token_key (no, secret) VALUES (1, $1) ON CONFLICT (no) DO NOTHING")
+            .bind(fresh)
+            .execute(write.connection())
+            .await
+            .map_err(Error::database("making the key of detections"))?;
+        write.commit().await?;
+        sqlx::query_scalar("SELECT secret FROM token_key WHERE no = 1")
+            .fetch_one(self.pool())
+            .await
+            .map_err(Error::database("reading the key of detections"))
     }
 
     /// The connections, for questions.

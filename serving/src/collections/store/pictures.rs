@@ -7,8 +7,10 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{Store, Write};
-use crate::collections::{Error, Moment, Result, SightingId};
+use super::{Store, UPLOAD_TIME, Write};
+use crate::collections::person::PersonId;
+use crate::collections::{Moment, SightingId};
+use crate::{Error, Result};
 
 /// A photograph that is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +64,13 @@ impl Store {
     }
 
     /// The photograph of a sighting that is not deleted and is this person's.
-    pub(crate) async fn picture_of(&self, sighting: SightingId, person: &str) -> Result<Option<Picture>> {
+    pub(crate) async fn picture_of(&self, sighting: SightingId, person: &PersonId) -> Result<Option<Picture>> {
         let row: Option<PictureRow> = sqlx::query_as(
             "SELECT p.sha256, p.object, p.media_type, p.size FROM sighting s JOIN picture p ON p.sha256 = s.picture
              WHERE s.id = $1 AND s.person = $2 AND s.deleted_at IS NULL",
         )
         .bind(sighting.to_string())
-        .bind(person)
+        .bind(person.as_str())
         .fetch_optional(self.pool())
         .await
         .map_err(Error::database("looking for a photograph"))?;
@@ -80,15 +82,15 @@ impl Store {
         Ok(self.objects.get(&picture.object).await?)
     }
 
-    /// Removes objects that no picture names: those that are doomed, and uploads that began before `before` and never ended.
-    /// Gives their number.
+    /// Removes objects that no picture names: those that are doomed, and uploads that began [`UPLOAD_TIME`] before `now` and
+    /// never ended. Gives their number.
     ///
     /// # Errors
     /// The database or the object store does not do what it is asked; then the rest is removed at the next call.
-    pub async fn remove_strays(&self, before: Moment) -> Result<u64> {
+    pub(crate) async fn remove_strays(&self, now: Moment) -> Result<u64> {
         let mut write = self.write().await?;
         sqlx::query("UPDATE stray_object SET doomed = 1 WHERE doomed = 0 AND noted_at < $1")
-            .bind(before.millis())
+            .bind(now.millis() - UPLOAD_TIME.num_milliseconds())
             .execute(write.connection())
             .await
             .map_err(Error::database("looking for photographs that were left behind"))?;

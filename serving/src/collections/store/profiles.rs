@@ -2,7 +2,8 @@
 
 use super::{Store, Write};
 use crate::collections::person::{Person, PersonId};
-use crate::collections::{Error, Handle, Moment, Result};
+use crate::collections::{Handle, Moment};
+use crate::{Error, Result};
 
 /// What others are shown of a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +53,7 @@ impl Write {
     /// belongs to the person comes before or after it.
     pub(crate) async fn ensure_collector(&mut self, person: &Person) -> Result<()> {
         sqlx::query(
-            "INSERT INTO collector (person, handle, name, hidden, created_at, updated_at) VALUES ($1, $2, $3, 0, $4, $4)
+            "INSERT INTO collector (person, handle, name, hidden, created_at, updated_at) VALUES ($1, $2, $3, 1, $4, $4)
              ON CONFLICT (person) DO UPDATE SET updated_at = excluded.updated_at",
         )
         .bind(person.id.as_str())

@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 
 use crate::collections::person::PersonId;
 use crate::collections::place::Place;
-use crate::collections::{Error, Handle, Moment, Result, SightingId};
+use crate::collections::{Handle, Moment, SightingId};
+use crate::{Error, Result};
 
 /// The columns that [`Seen::read`] takes, of `s`, a sighting, and `c`, its collector.
 pub(super) const COLUMNS: &str =
@@ -18,7 +19,7 @@ pub(super) const COLUMNS: &str =
 /// How it is known what was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub(crate) enum Source {
     /// A detection that was answered before.
     Detection,
     /// A photograph that was shown to the detector.

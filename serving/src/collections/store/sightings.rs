@@ -8,7 +8,8 @@ use super::rows::{COLUMNS, Seen, Source};
 use super::{Store, Write};
 use crate::collections::person::{Person, PersonId};
 use crate::collections::place::{Place, squared_chord};
-use crate::collections::{Error, Handle, Key, Moment, Result, SightingId};
+use crate::collections::{Handle, Key, Moment, SightingId};
+use crate::{Error, Result};
 
 /// A sighting to be made.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ pub(crate) struct Filter<'a> {
     pub(crate) species: Option<&'a str>,
     pub(crate) near: Option<Near>,
     /// Species whose exact places others may know; all others by their cells only.
-    pub(crate) open: &'a [String],
+    pub(crate) open: &'a [&'a str],
     /// Only rows behind this one.
     pub(crate) after: Option<Order>,
     pub(crate) limit: i64,
@@ -186,7 +187,7 @@ impl Store {
             // Nothing of this request stays, not even the row of its photograph.
             drop(write);
             let known = self.sighting_of_key(&person.id, &new.key).await?;
-            let gone = || Error::Deleted(new.key.to_string());
+            let gone = || Error::Gone("all sightings were deleted at the same moment: send it again".to_owned());
             return Ok((false, Added::Known(known.ok_or_else(gone)?)));
         }
         let seen = write.own_sighting(&person.id, id, "").await?;
@@ -337,27 +338,24 @@ impl Write {
 }
 
 /// The squared straight line from the place, or from the middle of its cell where the viewer is told no more.
-fn push_near(statement: &mut Statement, viewer: &Person, near: Near, open: &[String]) {
-    statement.push(" AND s.x IS NOT NULL AND (");
-    if viewer.sees_exact || open.is_empty() {
-        let columns = if viewer.sees_exact { ["s.x", "s.y", "s.z"] } else { ["s.cell_x", "s.cell_y", "s.cell_z"] };
-        push_within(statement, near, columns);
-    } else {
-        statement.push("(s.person <> ").text(viewer.id.as_str()).push(" AND s.species NOT IN ").row();
-        for species in open {
-            statement.text(species);
-        }
-        statement.end_row().push(" AND ");
-        push_within(statement, near, ["s.cell_x", "s.cell_y", "s.cell_z"]);
-        statement.push(") OR ((s.person = ").text(viewer.id.as_str()).push(" OR s.species IN ").row();
-        for species in open {
-            statement.text(species);
-        }
-        statement.end_row().push(") AND ");
-        push_within(statement, near, ["s.x", "s.y", "s.z"]);
-        statement.push(")");
+fn push_near(statement: &mut Statement, viewer: &Person, near: Near, open: &[&str]) {
+    statement.push(" AND s.x IS NOT NULL AND ((s.person <> ").text(viewer.id.as_str());
+    push_species(statement.push(" AND s.species NOT IN "), open);
+    push_within(statement.push(" AND "), near, ["s.cell_x", "s.cell_y", "s.cell_z"]);
+    statement.push(") OR ((s.person = ").text(viewer.id.as_str());
+    push_species(statement.push(" OR s.species IN "), open);
+    push_within(statement.push(") AND "), near, ["s.x", "s.y", "s.z"]);
+    statement.push("))");
+}
+
+fn push_species(statement: &mut Statement, species: &[&str]) {
+    statement.row();
+    // Lists may not be empty, and no species is called nothing.
+    statement.text("");
+    for id in species {
+        statement.text(*id);
     }
-    statement.push(")");
+    statement.end_row();
 }
 
 fn push_within(statement: &mut Statement, near: Near, columns: [&'static str; 3]) {

@@ -1,8 +1,9 @@
 //! What one has seen, counted.
 
 use super::Store;
+use crate::collections::Moment;
 use crate::collections::person::PersonId;
-use crate::collections::{Error, Moment, Result};
+use crate::{Error, Result};
 
 /// The sightings of one taxon.
 #[derive(Clone, Debug)]

@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::body::{Body as Answer, Bytes};
-use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -12,44 +11,36 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use super::extract::{Body, Query};
-use super::problem::{Problem, Problems};
+use super::extract::{Asking, Body, Query};
+use super::problems::Problems;
 use super::views::{ProfileChange, ProfileView, SightingView, Visibility};
-use crate::collections::person::Person;
 use crate::collections::store::{LONGEST_NAME, Pages};
-use crate::collections::{Collections, Error, Result as Done};
+use crate::{Error, Result};
 
 /// Shows what others are shown of oneself.
 #[utoipa::path(
-    get, path = "/v1/me/profile", operation_id = "showProfile", tag = "collections",
+    get, path = "/v1/collection/profile", operation_id = "showProfile", tag = "collections",
     responses((status = 200, description = "The profile.", body = ProfileView), Problems)
 )]
-pub(super) async fn profile(
-    State(collections): State<Collections>,
-    person: Person,
-) -> Result<Json<ProfileView>, Problem> {
-    let profile = collections.store().profile(&person.id).await?;
-    Ok(Json(ProfileView::of(&person, profile)))
+pub(super) async fn profile(asking: Asking) -> Result<Json<ProfileView>> {
+    let profile = asking.collections.store.profile(&asking.person.id).await?;
+    Ok(Json(ProfileView::of(&asking.person, profile)))
 }
 
 /// Changes the name that others are shown, and whether they are shown anything.
 #[utoipa::path(
-    put, path = "/v1/me/profile", operation_id = "setProfile", tag = "collections", request_body = ProfileChange,
+    put, path = "/v1/collection/profile", operation_id = "setProfile", tag = "collections", request_body = ProfileChange,
     responses((status = 200, description = "The profile as it is now.", body = ProfileView), Problems)
 )]
-pub(super) async fn set_profile(
-    State(collections): State<Collections>,
-    person: Person,
-    Body(change): Body<ProfileChange>,
-) -> Result<Json<ProfileView>, Problem> {
+pub(super) async fn set_profile(asking: Asking, Body(change): Body<ProfileChange>) -> Result<Json<ProfileView>> {
     let name = change.name.trim();
     if name.is_empty() || name.chars().count() > LONGEST_NAME || name.chars().any(char::is_control) {
         let reason = format!("`name` must be 1 to {LONGEST_NAME} characters without control characters");
-        return Err(Error::Unmet(reason).into());
+        return Err(Error::Unmet(reason));
     }
     let hidden = change.visibility == Visibility::Hidden;
-    let profile = collections.store().set_profile(&person, name, hidden).await?;
-    Ok(Json(ProfileView::of(&person, Some(profile))))
+    let profile = asking.collections.store.set_profile(&asking.person, name, hidden).await?;
+    Ok(Json(ProfileView::of(&asking.person, Some(profile))))
 }
 
 /// What is exported.
@@ -64,23 +55,18 @@ pub(super) struct Wanted {
 /// Gives all of one's data as lines of JSON: `profile`, each `sighting` and each `deleted` key, each `picture` in base64, and
 /// `end` with their numbers. An answer without `end` broke off.
 #[utoipa::path(
-    get, path = "/v1/me/export", operation_id = "exportMe", params(Wanted), tag = "collections",
+    get, path = "/v1/collection/export", operation_id = "exportCollection", params(Wanted), tag = "collections",
     responses((status = 200, description = "One's data.", content_type = "application/x-ndjson"), Problems)
 )]
-pub(super) async fn export(
-    State(collections): State<Collections>,
-    person: Person,
-    Query(wanted): Query<Wanted>,
-) -> Result<Response, Problem> {
-    let profile = collections.store().profile(&person.id).await?;
+pub(super) async fn export(asking: Asking, Query(wanted): Query<Wanted>) -> Result<Response> {
+    let profile = asking.collections.store.profile(&asking.person.id).await?;
     let first = line(json!({
         "kind": "profile",
-        "person": person.id.as_str(),
-        "profile": ProfileView::of(&person, profile),
+        "person": asking.person.id.as_str(),
+        "profile": ProfileView::of(&asking.person, profile),
     }));
     let export = Export {
-        collections,
-        person,
+        asking,
         pages: Pages::default(),
         step: Step::Profile(first),
         pictures: wanted.pictures.unwrap_or(true),
@@ -88,7 +74,7 @@ pub(super) async fn export(
     };
     let headers = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
-        (header::CONTENT_DISPOSITION, "attachment; filename=\"safari-export.jsonl\""),
+        (header::CONTENT_DISPOSITION, "attachment; filename=\"safari-collection.jsonl\""),
         (header::CACHE_CONTROL, "private, no-store"),
     ];
     Ok((headers, Answer::from_stream(lines(export))).into_response())
@@ -103,28 +89,24 @@ pub(super) struct Confirmation {
     confirm: Option<bool>,
 }
 
-/// Deletes everything of oneself: profile, sightings, keys, and photographs that nobody else's sighting shows. There is no way
+/// Deletes one's whole collection: profile, sightings, keys, and photographs that nobody else's sighting shows. There is no way
 /// back. One who has nothing gets the same answer.
 #[utoipa::path(
-    delete, path = "/v1/me", operation_id = "deleteMe", params(Confirmation), tag = "collections",
+    delete, path = "/v1/collection", operation_id = "deleteCollection", params(Confirmation), tag = "collections",
     responses((status = 204, description = "Nothing is left."), Problems)
 )]
-pub(super) async fn delete(
-    State(collections): State<Collections>,
-    person: Person,
-    Query(confirmation): Query<Confirmation>,
-) -> Result<StatusCode, Problem> {
+pub(super) async fn delete(asking: Asking, Query(confirmation): Query<Confirmation>) -> Result<StatusCode> {
     if confirmation.confirm != Some(true) {
-        return Err(Problem::bad_request("this deletes all of your data for ever; say so with `?confirm=true`"));
+        let reason = "this deletes your whole collection for ever; say so with `?confirm=true`";
+        return Err(Error::Invalid(reason.to_owned()));
     }
-    collections.store().delete_everything(&person.id).await?;
+    asking.collections.store.delete_everything(&asking.person.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// How far an export is.
 struct Export {
-    collections: Collections,
-    person: Person,
+    asking: Asking,
     pages: Pages,
     step: Step,
     pictures: bool,
@@ -139,7 +121,7 @@ enum Step {
     Over,
 }
 
-fn lines(export: Export) -> impl Stream<Item = Done<Bytes>> {
+fn lines(export: Export) -> impl Stream<Item = Result<Bytes>> {
     stream::try_unfold(export, |mut export| async move {
         let bytes = export.next().await?;
         Ok(bytes.map(|bytes| (bytes, export)))
@@ -147,7 +129,7 @@ fn lines(export: Export) -> impl Stream<Item = Done<Bytes>> {
 }
 
 impl Export {
-    async fn next(&mut self) -> Done<Option<Bytes>> {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
             match std::mem::replace(&mut self.step, Step::Over) {
                 Step::Profile(line) => {
@@ -155,7 +137,8 @@ impl Export {
                     return Ok(Some(line));
                 }
                 Step::Sightings => {
-                    let page = self.collections.store().next_sightings(&self.person.id, &mut self.pages).await?;
+                    let page =
+                        self.asking.collections.store.next_sightings(&self.asking.person.id, &mut self.pages).await?;
                     if page.is_empty() {
                         self.step = Step::Pictures;
                         continue;
@@ -170,14 +153,16 @@ impl Export {
                             continue;
                         }
                         self.counts.0 += 1;
-                        let view = SightingView::of(self.collections.catalogue(), &self.person, &seen);
+                        let view = SightingView::of(&self.asking, &seen);
                         text.extend(line(json!({"kind": "sighting", "sighting": view, "sha256": seen.picture})));
                     }
                     return Ok(Some(text.into()));
                 }
                 Step::Pictures => {
                     let next = match self.pictures {
-                        true => self.collections.store().next_picture(&self.person.id, &mut self.pages).await?,
+                        true => {
+                            self.asking.collections.store.next_picture(&self.asking.person.id, &mut self.pages).await?
+                        }
                         false => None,
                     };
                     let Some(picture) = next else {
@@ -186,7 +171,7 @@ impl Export {
                     };
                     self.step = Step::Pictures;
                     self.counts.1 += 1;
-                    let bytes = self.collections.store().picture_bytes(&picture).await?;
+                    let bytes = self.asking.collections.store.picture_bytes(&picture).await?;
                     return Ok(Some(line(json!({
                         "kind": "picture",
                         "sha256": picture.sha256,
