@@ -12,6 +12,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use platform::identity::Principal;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::app::App;
 use crate::batch::Terms;
@@ -43,7 +44,11 @@ pub(super) struct Path<T>(pub T);
 pub(super) struct Query<T>(pub T);
 
 /// A JSON body.
-pub(super) struct Body<T>(pub T);
+pub(super) struct Body<T> {
+    pub(super) value: T,
+    /// The memory that the value takes beside the body, until the answer is there.
+    _held: OwnedSemaphorePermit,
+}
 
 /// How many things a page has at most.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -124,21 +129,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<App> for Body<T> {
     type Rejection = Error;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self> {
+    async fn from_request(request: Request, app: &App) -> Result<Self> {
         if content_type(request.headers()) != "application/json" {
             let reason = "the body must be JSON, sent with `Content-Type: application/json`";
             return Err(Error::Unsupported(reason.to_owned()));
         }
-        read_json(&whole(request, state).await?).map(Self)
+        let bytes = whole(request.into_body()).await?;
+        let _held = app.inner.bodies.hold(bytes.len())?;
+        Ok(Self { value: read_json(&bytes)?, _held })
     }
 }
 
-/// The whole body, which was read before ([`crate::limits`]).
-pub(super) async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes> {
-    Bytes::from_request(request, state).await.map_err(|error| Error::Invalid(error.body_text()))
+/// The whole body, which was read within its limits before ([`crate::limits`]).
+pub(super) async fn whole(body: axum::body::Body) -> Result<Bytes> {
+    axum::body::to_bytes(body, usize::MAX).await.map_err(|_| Error::Invalid("the body broke off".to_owned()))
 }
 
 pub(super) fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {

@@ -1,6 +1,7 @@
 //! The routes of collections below `/v1`.
 
 mod collection;
+mod export;
 mod extract;
 mod guard;
 mod leaderboard;
@@ -36,7 +37,7 @@ use crate::app::App;
     leaderboard::show,
     own::profile,
     own::set_profile,
-    own::export,
+    export::export,
     own::delete
 ))]
 pub(crate) struct Document;
@@ -52,7 +53,7 @@ pub(crate) fn router() -> Router<App> {
         .route("/v1/sightings/{id}/picture", get(sightings::picture))
         .route("/v1/collection", get(collection::show).delete(own::delete))
         .route("/v1/collection/profile", get(own::profile).put(own::set_profile))
-        .route("/v1/collection/export", get(own::export))
+        .route("/v1/collection/export", get(export::export))
         .route("/v1/leaderboard", get(leaderboard::show))
         .layer(from_fn(guard::check))
 }

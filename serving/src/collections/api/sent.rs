@@ -6,6 +6,7 @@ use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -87,28 +88,26 @@ impl NewSightingBody {
     }
 }
 
-/// Reads a request of any of the three kinds.
-pub(super) async fn read(request: Request, app: &App) -> Result<Wanted> {
-    let key = key(request.headers())?;
-    let kind = content_type(request.headers());
-    match kind.as_str() {
-        "application/json" => {
-            let body: NewSightingBody = read_json(&whole(request, app).await?)?;
-            body.into_request(key)
-        }
-        "multipart/form-data" => form(request, app, key).await,
-        "application/octet-stream" => photograph(request, app, key).await,
-        image if image.starts_with("image/") => photograph(request, app, key).await,
+/// Reads a request of any of the three kinds, and holds the memory that it takes beside the body.
+pub(super) async fn read(request: Request, app: &App) -> Result<(Wanted, OwnedSemaphorePermit)> {
+    let (parts, body) = request.into_parts();
+    let key = key(&parts.headers)?;
+    let kind = content_type(&parts.headers);
+    let bytes = whole(body).await?;
+    // Base64 is decoded into a copy, and the parts of a form are copies.
+    let is_copied = matches!(kind.as_str(), "application/json" | "multipart/form-data");
+    let held = app.inner.bodies.hold(if is_copied { bytes.len() } else { 0 })?;
+    let wanted = match kind.as_str() {
+        "application/json" => read_json::<NewSightingBody>(&bytes)?.into_request(key)?,
+        "multipart/form-data" => form(Request::from_parts(parts, bytes.into()), app, key).await?,
+        "application/octet-stream" => Wanted { key, picture: Some(bytes), ..Wanted::default() },
+        image if image.starts_with("image/") => Wanted { key, picture: Some(bytes), ..Wanted::default() },
         _ => {
             let reason = "send JSON (application/json), a form (multipart/form-data) or a photograph (image/jpeg)";
-            Err(Error::Unsupported(reason.to_owned()))
+            return Err(Error::Unsupported(reason.to_owned()));
         }
-    }
-}
-
-async fn photograph(request: Request, app: &App, key: Option<Key>) -> Result<Wanted> {
-    let bytes = whole(request, app).await?;
-    Ok(Wanted { key, picture: Some(bytes), ..Wanted::default() })
+    };
+    Ok((wanted, held))
 }
 
 /// A form with the fields `sighting` (JSON) and `picture` (a file).

@@ -33,7 +33,11 @@ const MOST_KM: f64 = 20_100.0;
 #[utoipa::path(
     post, path = "/v1/sightings", operation_id = "recordSighting", tag = "collections",
     params(("Idempotency-Key" = Option<String>, Header, description = "the client's name of this request")),
-    request_body(content = NewSightingBody, content_type = "application/json"),
+    request_body(content(
+        (NewSightingBody = "application/json"),
+        (Vec<u8> = "application/octet-stream"),
+        (Vec<u8> = "image/jpeg")
+    ), description = "A sighting, or a photograph; or a form of both."),
     responses(
         (status = 201, description = "The sighting was recorded.", body = SightingView),
         (status = 200, description = "It was recorded before.", body = SightingView),
@@ -42,7 +46,7 @@ const MOST_KM: f64 = 20_100.0;
 )]
 pub(super) async fn record(asking: Asking, request: Request) -> Result<(StatusCode, Json<SightingView>)> {
     let terms = asking.terms(request.headers())?;
-    let wanted = sent::read(request, &asking.app).await?;
+    let (wanted, _held) = sent::read(request, &asking.app).await?;
     let (status, view) = record_one(&asking, wanted, terms).await?;
     Ok((status, Json(view)))
 }
@@ -51,8 +55,9 @@ pub(super) async fn record(asking: Asking, request: Request) -> Result<(StatusCo
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SyncBody {
-    /// 500 at most, each with a `client_id`.
-    #[schema(value_type = Vec<NewSightingBody>, max_items = 500)]
+    /// 500 at most, each as `POST /v1/sightings` takes it (NewSightingBody), with a `client_id`. What is no such thing is
+    /// refused by itself.
+    #[schema(max_items = 500)]
     sightings: Vec<Value>,
 }
 
@@ -62,7 +67,11 @@ pub(super) struct SyncBody {
     post, path = "/v1/sightings/sync", operation_id = "syncSightings", tag = "collections", request_body = SyncBody,
     responses((status = 200, description = "What came of each.", body = SyncAnswer), Problems)
 )]
-pub(super) async fn sync(asking: Asking, headers: HeaderMap, Body(body): Body<SyncBody>) -> Result<Json<SyncAnswer>> {
+pub(super) async fn sync(
+    asking: Asking,
+    headers: HeaderMap,
+    Body { value: body, .. }: Body<SyncBody>,
+) -> Result<Json<SyncAnswer>> {
     if body.sightings.len() > MOST_SYNCED {
         let reason = format!("a sync has {MOST_SYNCED} sightings at most: send the rest in another");
         return Err(Error::Unmet(reason));
@@ -105,7 +114,6 @@ async fn record_one(asking: &Asking, wanted: recording::Request, terms: Terms) -
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// Only of this taxon.
-    #[param(pattern = r"^[^\u0000]*$")]
     species: Option<String>,
     /// Only near this place: latitude and longitude with a comma between.
     #[param(example = "51.5,-0.12")]
@@ -178,7 +186,7 @@ pub(super) async fn show(asking: Asking, Path(id): Path<String>) -> Result<Json<
 pub(super) async fn change(
     asking: Asking,
     Path(id): Path<String>,
-    Body(change): Body<SightingChange>,
+    Body { value: change, .. }: Body<SightingChange>,
 ) -> Result<Json<SightingView>> {
     let id: SightingId = id.parse()?;
     let species = change.species.as_deref().map(|id| recording::species(&asking.catalogue, id)).transpose()?;
@@ -217,7 +225,7 @@ pub(super) async fn picture(asking: Asking, Path(id): Path<String>) -> Result<Re
     let id: SightingId = id.parse()?;
     let none = || Error::NotFound(format!("there is no sighting {id} of yours with a photograph"));
     let picture = asking.collections.store.picture_of(id, &asking.person.id).await?.ok_or_else(none)?;
-    let bytes = asking.collections.store.picture_bytes(&picture).await?;
+    let bytes = asking.collections.store.picture_stream(&picture).await?;
     let headers = [
         (header::CONTENT_TYPE, picture.media_type.as_str()),
         (header::CACHE_CONTROL, "private, no-store"),
@@ -225,7 +233,7 @@ pub(super) async fn picture(asking: Asking, Path(id): Path<String>) -> Result<Re
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'"),
     ];
-    Ok((headers, bytes).into_response())
+    Ok((headers, axum::body::Body::from_stream(bytes)).into_response())
 }
 
 fn missing(id: SightingId) -> Error {

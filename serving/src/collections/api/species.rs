@@ -18,7 +18,6 @@ use crate::{Error, Result};
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
     /// Only taxa with this text in a name, in small letters or capitals.
-    #[param(pattern = r"^[^\u0000]*$")]
     text: Option<String>,
     /// Only taxa of this rank: class, order, family, genus, species.
     #[param(value_type = Option<String>)]

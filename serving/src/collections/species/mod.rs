@@ -79,7 +79,8 @@ impl Catalogue {
     /// The taxon that a model names so.
     pub fn named(&self, scientific_name: &str, common_name: Option<&str>) -> Option<&Species> {
         let found = self.by_scientific.get(scientific_name)?;
-        let exact = || found.iter().filter_map(|id| self.get(id)).find(|s| Some(&*s.common_name) == common_name);
+        // One of the vocabulary before a name above it that is called the same in English, too.
+        let exact = || found.iter().rev().filter_map(|id| self.get(id)).find(|s| Some(&*s.common_name) == common_name);
         exact().or_else(|| self.get(found.first()?))
     }
 

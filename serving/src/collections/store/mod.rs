@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 
 pub(crate) use leaderboard::{Standing, Standings};
 pub(crate) use mine::Pages;
-pub(crate) use pictures::sha256;
+pub(crate) use pictures::{Picture, sha256};
 pub(crate) use profiles::{LONGEST_NAME, Profile};
 pub(crate) use rows::{Seen, Source};
 pub(crate) use sightings::{Added, Changes, Filter, Near, NewSighting, Order, Whose};

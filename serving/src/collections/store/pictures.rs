@@ -4,6 +4,8 @@
 //! row on. So a crash leaves a note, never bytes that nobody knows of, and a removal never meets an upload of the same bytes.
 
 use bytes::Bytes;
+use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -77,9 +79,10 @@ impl Store {
         Ok(row.map(Picture::read))
     }
 
-    /// The bytes of a photograph.
-    pub(crate) async fn picture_bytes(&self, picture: &Picture) -> Result<Bytes> {
-        Ok(self.objects.get(&picture.object).await?)
+    /// The bytes of a photograph, piece by piece.
+    pub(crate) async fn picture_stream(&self, picture: &Picture) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let body = self.objects.get_stream(&picture.object, None).await?;
+        Ok(body.bytes.map_err(Error::from).boxed())
     }
 
     /// Removes objects that no picture names: those that are doomed, and uploads that began [`UPLOAD_TIME`] before `now` and
@@ -197,4 +200,83 @@ impl Picture {
 /// In hex.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use platform::database::Address;
+    use platform::object_store::{self, Location};
+
+    use super::*;
+    use crate::collections::Key;
+    use crate::collections::person::Person;
+    use crate::collections::store::{NewSighting, Source};
+
+    const HOUR: i64 = 3_600_000;
+
+    async fn open(folder: &std::path::Path) -> Store {
+        let objects = Location::parse(folder.join("objects").to_str().unwrap()).unwrap();
+        let address = Address::Sqlite(folder.join("collections.db"));
+        Store::open_current(&address, object_store::open(&objects).await.unwrap()).await.unwrap()
+    }
+
+    async fn read(store: &Store, picture: &Picture) -> Result<Vec<u8>> {
+        let pieces: Vec<Bytes> = store.picture_stream(picture).await?.try_collect().await?;
+        Ok(pieces.concat())
+    }
+
+    fn later(hours: i64) -> Moment {
+        Moment::from_millis(Moment::now().millis() + hours * HOUR)
+    }
+
+    fn sighting(picture: Upload) -> NewSighting {
+        NewSighting {
+            key: Key::random(),
+            digest: "d".to_owned(),
+            species: "vulpes-vulpes".to_owned(),
+            is_leaf: true,
+            source: Source::Named,
+            confidence: None,
+            model: None,
+            detection: None,
+            picture: Some(picture),
+            seen_at: None,
+            place: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_writer_left_is_removed_when_no_living_one_could_still_want_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dead = open(folder.path()).await;
+        let upload = dead.upload(Bytes::from_static(b"a photograph"), "image/jpeg").await.unwrap();
+        drop(dead);
+
+        let store = open(folder.path()).await;
+        let bytes = async || read(&store, &upload.picture).await;
+        assert_eq!(store.remove_strays(Moment::now()).await.unwrap(), 0, "its writer may be alive");
+        assert_eq!(bytes().await.unwrap(), b"a photograph");
+        assert_eq!(store.remove_strays(later(2)).await.unwrap(), 1);
+        bytes().await.unwrap_err();
+        assert_eq!(store.remove_strays(later(2)).await.unwrap(), 0, "and it is forgotten");
+    }
+
+    #[tokio::test]
+    async fn a_photograph_that_was_given_up_is_no_sightings() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).await;
+        let person = Person { id: PersonId::new("lin"), name: "lin".to_owned() };
+        let slow = store.upload(Bytes::from_static(b"slow"), "image/jpeg").await.unwrap();
+        store.remove_strays(later(2)).await.unwrap();
+        let refused = store.add_sighting(&person, sighting(slow)).await.unwrap_err();
+        assert!(matches!(refused, Error::Unmet(_)), "{refused}");
+        assert!(store.tallies(&person.id).await.unwrap().is_empty(), "no row without its bytes");
+
+        let kept = store.upload(Bytes::from_static(b"kept"), "image/jpeg").await.unwrap();
+        let picture = kept.picture.clone();
+        store.add_sighting(&person, sighting(kept)).await.unwrap();
+        assert_eq!(store.remove_strays(later(2)).await.unwrap(), 0);
+        assert_eq!(read(&store, &picture).await.unwrap(), b"kept");
+    }
 }

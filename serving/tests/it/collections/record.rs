@@ -91,9 +91,10 @@ async fn a_collection_has_first_last_count_the_best_picture_and_progress_by_taxo
         let token = detected(field, &cow).await["token"].clone();
         let (_, named) =
             field.sees_with(&field.lin, &json!({ "species": "vulpes-vulpes" }), &sample("farmyard/dog.jpg")).await;
-        let (_, sure) =
+        let (status, sure) =
             field.sees_with(&field.lin, &json!({ "detection": token, "time": "2020-05-05T05:05:05Z" }), &cow).await;
 
+        assert_eq!(status, 201, "{sure}");
         let collection = field.get(&field.lin, "/v1/collection").await;
         let of = |id: &Value| {
             let species = collection["species"].as_array().unwrap();
@@ -123,7 +124,7 @@ async fn a_collection_has_first_last_count_the_best_picture_and_progress_by_taxo
         assert_eq!((&progress("felidae")["seen"], &progress("canidae")["seen"]), (&1.into(), &1.into()));
         assert_eq!((&progress("carnivora")["seen"], &progress("carnivora")["rank"]), (&2.into(), &"order".into()));
         let known = progress("mammalia")["known"].as_u64().unwrap();
-        assert!(known > 100 && known < collection["total"]["known"].as_u64().unwrap(), "{known}");
+        assert!(known > 50 && known < collection["total"]["known"].as_u64().unwrap(), "{known}");
         let leaves = if cattle["collectable"] == true { 3 } else { 2 };
         assert_eq!(collection["total"]["seen"], leaves);
     })
@@ -183,7 +184,7 @@ async fn what_cannot_be_a_sighting_is_refused_with_what_to_do() {
             (json!({ "species": "' OR 1=1 --\u{0}" }), 422, "/v1/species"),
             (place(90.01.into(), 0.into()), 422, "latitude"),
             (place(0.into(), (-180.5).into()), 422, "longitude"),
-            (place(Value::Null, 0.into()), 400, "latitude"),
+            (place(Value::Null, 0.into()), 400, "expected f64"),
             (place("NaN".into(), 0.into()), 400, "the body is not as it should be"),
             (json!({ "species": "vulpes-vulpes", "place": { "latitude": 1, "longitude": 1, "accuracy_m": -1 } }), 422, "accuracy_m"),
             (time("2999-01-01T00:00:00Z"), 422, "future"),
