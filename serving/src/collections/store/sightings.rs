@@ -152,8 +152,9 @@ impl Store {
             "INSERT INTO sighting (id, person, key, digest, species, is_leaf, source, confidence, model, detection, picture,
                seen_at, sorted_at, sorted_day, latitude, longitude, accuracy_m, x, y, z, cell_x, cell_y, cell_z,
                created_at, updated_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22,
-               $23, $24, $24)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, NULLIF($8, 'NaN'), $9, $10, $11, $12, $13, $14, NULLIF($15, 'NaN'),
+               NULLIF($16, 'NaN'), NULLIF($17, 'NaN'), NULLIF($18, 'NaN'), NULLIF($19, 'NaN'), NULLIF($20, 'NaN'),
+               NULLIF($21, 'NaN'), NULLIF($22, 'NaN'), NULLIF($23, 'NaN'), $24, $24)
              ON CONFLICT (person, key) DO NOTHING",
         )
         .bind(id.to_string())
@@ -163,22 +164,22 @@ impl Store {
         .bind(&new.species)
         .bind(i64::from(new.is_leaf))
         .bind(new.source.name())
-        .bind(new.confidence)
+        .bind(double(new.confidence))
         .bind(new.model.as_deref())
         .bind(new.detection.as_deref())
         .bind(new.picture.as_ref().map(|upload| upload.picture.sha256.as_str()))
         .bind(new.seen_at.map(Moment::millis))
         .bind(sorted_at.millis())
         .bind(sorted_at.day())
-        .bind(new.place.map(|place| place.latitude))
-        .bind(new.place.map(|place| place.longitude))
-        .bind(new.place.and_then(|place| place.accuracy_m))
-        .bind(axis(point, 0))
-        .bind(axis(point, 1))
-        .bind(axis(point, 2))
-        .bind(axis(cell, 0))
-        .bind(axis(cell, 1))
-        .bind(axis(cell, 2))
+        .bind(double(new.place.map(|place| place.latitude)))
+        .bind(double(new.place.map(|place| place.longitude)))
+        .bind(double(new.place.and_then(|place| place.accuracy_m)))
+        .bind(double(axis(point, 0)))
+        .bind(double(axis(point, 1)))
+        .bind(double(axis(point, 2)))
+        .bind(double(axis(cell, 0)))
+        .bind(double(axis(cell, 1)))
+        .bind(double(axis(cell, 2)))
         .bind(now.millis())
         .execute(write.connection())
         .await
@@ -212,23 +213,25 @@ impl Store {
         let cell = place.map(|place| place.blurred().point());
         let axis = |point: Option<[f64; 3]>, axis: usize| point.map(|point| point[axis]);
         sqlx::query(
-            "UPDATE sighting SET seen_at = $2, sorted_at = $3, sorted_day = $4, latitude = $5, longitude = $6,
-               accuracy_m = $7, x = $8, y = $9, z = $10, cell_x = $11, cell_y = $12, cell_z = $13, updated_at = $14
+            "UPDATE sighting SET seen_at = $2, sorted_at = $3, sorted_day = $4, latitude = NULLIF($5, 'NaN'),
+               longitude = NULLIF($6, 'NaN'), accuracy_m = NULLIF($7, 'NaN'), x = NULLIF($8, 'NaN'),
+               y = NULLIF($9, 'NaN'), z = NULLIF($10, 'NaN'), cell_x = NULLIF($11, 'NaN'), cell_y = NULLIF($12, 'NaN'),
+               cell_z = NULLIF($13, 'NaN'), updated_at = $14
              WHERE id = $1",
         )
         .bind(id.to_string())
         .bind(seen_at.map(Moment::millis))
         .bind(sorted_at.millis())
         .bind(sorted_at.day())
-        .bind(place.map(|place| place.latitude))
-        .bind(place.map(|place| place.longitude))
-        .bind(place.and_then(|place| place.accuracy_m))
-        .bind(axis(point, 0))
-        .bind(axis(point, 1))
-        .bind(axis(point, 2))
-        .bind(axis(cell, 0))
-        .bind(axis(cell, 1))
-        .bind(axis(cell, 2))
+        .bind(double(place.map(|place| place.latitude)))
+        .bind(double(place.map(|place| place.longitude)))
+        .bind(double(place.and_then(|place| place.accuracy_m)))
+        .bind(double(axis(point, 0)))
+        .bind(double(axis(point, 1)))
+        .bind(double(axis(point, 2)))
+        .bind(double(axis(cell, 0)))
+        .bind(double(axis(cell, 1)))
+        .bind(double(axis(cell, 2)))
         .bind(Moment::now().millis())
         .execute(write.connection())
         .await
@@ -335,6 +338,12 @@ impl Write {
         let row = query.fetch_optional(self.connection()).await.map_err(Error::database("looking for a sighting"))?;
         row.as_ref().map(Seen::read).transpose()
     }
+}
+
+/// A number, for a place in a statement that turns NaN into NULL: sqlx tells PostgreSQL that the NULL of a DOUBLE PRECISION is a
+/// REAL, and then keeps the statement as one that takes no other.
+fn double(value: Option<f64>) -> f64 {
+    value.unwrap_or(f64::NAN)
 }
 
 /// The squared straight line from the place, or from the middle of its cell where the viewer is told no more.

@@ -65,6 +65,26 @@ async fn a_detection_or_its_photograph_makes_the_same_sighting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn numbers_may_come_after_nothing_on_every_connection() {
+    on_both(async |field| {
+        for _ in 0..20 {
+            assert_eq!(field.record(&field.lin, &json!({ "species": "vulpes-vulpes" })).await.0, 201);
+        }
+        for _ in 0..20 {
+            let place = json!({ "latitude": 46.050_123_456_789_01, "longitude": -7.1, "accuracy_m": 0.1 });
+            let (status, one) = field.record(&field.lin, &json!({ "species": "vulpes-vulpes", "place": place })).await;
+            assert_eq!((status, &one["place"]), (201, &place), "to the last digit");
+            let path = format!("/v1/sightings/{}", one["id"].as_str().unwrap());
+            for change in [json!({ "place": null }), json!({ "place": place })] {
+                let (status, one) = field.send(&field.lin, Method::PATCH, &path, &change).await;
+                assert_eq!((status, &one["place"]), (200, &change["place"]));
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_holds_on_every_replica_and_after_a_restart() {
     let field = Field::start(super::field::on_postgres().await).await;
     let found = detected(&field, &sample("farmyard/cow.jpg")).await;
@@ -193,7 +213,7 @@ async fn what_cannot_be_a_sighting_is_refused_with_what_to_do() {
             (json!({ "species": "vulpes-vulpes", "note": "x".repeat(100_000) }), 400, "unknown field `note`"),
             (json!({ "picture": "no base64!" }), 400, "base64"),
             (json!({ "picture": "bm8gcGljdHVyZQ==" }), 422, "JPEG"),
-            (json!({ "species": "vulpes-vulpes", "client_id": "1" }), 400, "client_id"),
+            (json!({ "species": "vulpes-vulpes", "client_id": "1" }), 400, "UUID parsing failed"),
         ] {
             let (found, problem) = field.record(&field.lin, &body).await;
             assert!(found == status && problem["detail"].as_str().unwrap().contains(words), "{body}: {found} {problem}");
