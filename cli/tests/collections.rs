@@ -104,7 +104,8 @@ async fn check(folder: &Path, database: &str, url: &str, all: &[Sent]) {
         let answer = client().get(format!("{url}/v1/sightings/{id}/picture")).send().await.unwrap();
         assert_eq!(answer.bytes().await.unwrap(), one.picture, "its photograph is whole");
     }
-    // Every object is a picture's, or noted as one that is to be removed.
+    // Every object is a picture's, or noted as one that is to be removed. What was not whole has no name yet, and is where the
+    // store looks for it.
     let database = Database::open(&platform::config::database_address(database).unwrap()).await.unwrap();
     let column = async |sql: &'static str| -> HashSet<String> {
         let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(database.pool()).await.unwrap();

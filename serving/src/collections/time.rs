@@ -60,9 +60,13 @@ impl Moment {
         Ok(moment)
     }
 
+    /// The same in chrono's words.
+    pub(crate) fn time(self) -> DateTime<Utc> {
+        DateTime::from_timestamp_millis(self.0).unwrap_or_default()
+    }
+
     fn text(self) -> String {
-        let time = DateTime::<Utc>::from_timestamp_millis(self.0).unwrap_or_default();
-        time.to_rfc3339_opts(SecondsFormat::Millis, true)
+        self.time().to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 }
 

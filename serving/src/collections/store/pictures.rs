@@ -4,7 +4,7 @@
 //! row on. So a crash leaves a note, never bytes that nobody knows of, and a removal never meets an upload of the same bytes.
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
 use futures::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -45,7 +45,9 @@ impl Store {
             .await
             .map_err(Error::database("noting a photograph"))?;
         write.commit().await?;
-        self.objects.put(&object, bytes).await?;
+        // As a stream, whose unfinished files are where the store finds them again after a kill.
+        let whole = stream::iter([Ok(bytes)]).boxed();
+        self.objects.put_stream(&object, whole, u64::try_from(size).ok()).await?;
         Ok(Upload { picture: Picture { sha256, object, media_type: media_type.to_owned(), size } })
     }
 
@@ -86,7 +88,7 @@ impl Store {
     }
 
     /// Removes objects that no picture names: those that are doomed, and uploads that began [`UPLOAD_TIME`] before `now` and
-    /// never ended. Gives their number.
+    /// never ended, whole or not. Gives their number.
     ///
     /// # Errors
     /// The database or the object store does not do what it is asked; then the rest is removed at the next call.
@@ -98,7 +100,7 @@ impl Store {
             .await
             .map_err(Error::database("looking for photographs that were left behind"))?;
         write.commit().await?;
-        let mut removed = 0;
+        let mut removed = self.objects.remove_unfinished(now.time() - UPLOAD_TIME).await?;
         loop {
             let doomed: Vec<String> = sqlx::query_scalar("SELECT object FROM stray_object WHERE doomed = 1 LIMIT 100")
                 .fetch_all(self.pool())
