@@ -7,7 +7,7 @@ HOME_DIR ?= safari-home
 # Section and options of the benchmarks, such as BENCH="job --images 600"; docs/benchmarks.md says more.
 BENCH ?= all
 
-.PHONY: demo setup test test-long bench check fmt
+.PHONY: demo setup control-plane test test-long bench check fmt
 
 setup:
 	@scripts/setup
@@ -16,6 +16,11 @@ setup:
 demo: setup
 	cargo build --workspace
 	@$(SAFARI) --home $(HOME_DIR) run dags/detect.yaml --param source=data-samples
+
+# A program without libtorch: schedulers, the API and the registry need none.
+control-plane:
+	cargo build -p cli --no-default-features
+	@cp $(SAFARI) $(SAFARI)-control-plane
 
 test:
 	@scripts/setup --test
@@ -29,6 +34,7 @@ test-long:
 # Without the Python peer, whose set-up may fail, the rest is measured all the same.
 bench:
 	-@scripts/setup --bench
+	@$(MAKE) --quiet control-plane
 	@cargo build --workspace --quiet
 	@$(TARGET)/debug/bench $(BENCH)
 
@@ -36,6 +42,7 @@ check:
 	@scripts/setup
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p cli --no-default-features -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	scripts/deny
 

@@ -16,6 +16,8 @@ pub(crate) struct Workplace {
     pub(crate) root: PathBuf,
     /// The program that is measured.
     safari: PathBuf,
+    /// The same without libtorch; it may be missing.
+    control_plane: PathBuf,
     /// This program, for the bare loop.
     bench: PathBuf,
     /// Folder with the original TorchScript files; it may be missing.
@@ -38,9 +40,10 @@ impl Workplace {
         if !safari.exists() {
             return Err(Error::Missing(format!("{} is missing; run cargo build --workspace", safari.display())));
         }
+        let control_plane = bench.with_file_name("safari-control-plane");
         let images = options.images.unwrap_or(if options.quick { 60 } else { 2000 }).max(1);
         let originals = root.join(options.originals);
-        Ok(Self { root, safari, bench, originals, images, quick: options.quick })
+        Ok(Self { root, safari, control_plane, bench, originals, images, quick: options.quick })
     }
 
     /// `few` with `--quick`, else `many`.
@@ -78,7 +81,17 @@ impl Workplace {
 
     /// `safari registry` on a SQLite file and a folder of artifacts.
     pub(crate) fn registry(&self, home: &Path, port: u16, database: &Path, artifacts: &Path) -> Command {
-        let mut command = self.safari();
+        Self::as_registry(self.safari(), home, port, database, artifacts)
+    }
+
+    /// The same by the program without libtorch, if that was built.
+    pub(crate) fn small_registry(&self, home: &Path, port: u16, database: &Path, artifacts: &Path) -> Option<Command> {
+        let mut command = Command::new(&self.control_plane);
+        command.current_dir(&self.root);
+        self.control_plane.exists().then(|| Self::as_registry(command, home, port, database, artifacts))
+    }
+
+    fn as_registry(mut command: Command, home: &Path, port: u16, database: &Path, artifacts: &Path) -> Command {
         command.arg("--home").arg(home).args(["registry", "--listen", &format!("127.0.0.1:{port}")]);
         command.arg("--database").arg(format!("sqlite://{}", database.display()));
         command.arg("--artifacts").arg(artifacts);

@@ -35,6 +35,7 @@ pub(crate) enum Error {
     #[error(transparent)]
     Registry(#[from] model_registry::Error),
     /// The server of live detections.
+    #[cfg(feature = "torch")]
     #[error(transparent)]
     Serving(#[from] serving::Error),
     /// The model or a picture.

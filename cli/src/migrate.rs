@@ -56,7 +56,8 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// None where no collections are kept.
+/// None where no collections are kept, as by a program without networks.
+#[cfg(feature = "torch")]
 async fn pending_collections(config: &Config) -> Result<Option<Vec<String>>> {
     if !config.collections.enabled {
         return Ok(None);
@@ -64,9 +65,20 @@ async fn pending_collections(config: &Config) -> Result<Option<Vec<String>>> {
     Ok(Some(serving::collections::pending(&Database::open(&config.collections_address()).await?).await?))
 }
 
+#[cfg(not(feature = "torch"))]
+async fn pending_collections(_config: &Config) -> Result<Option<Vec<String>>> {
+    Ok(None)
+}
+
+#[cfg(feature = "torch")]
 async fn migrate_collections(config: &Config) -> Result<()> {
     if config.collections.enabled {
         serving::collections::migrate(&Database::open(&config.collections_address()).await?).await?;
     }
+    Ok(())
+}
+
+#[cfg(not(feature = "torch"))]
+async fn migrate_collections(_config: &Config) -> Result<()> {
     Ok(())
 }

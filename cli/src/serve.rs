@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
-use jobs::services::configured_device;
 use platform::config::Config;
 use platform::database::Address;
-use platform::serve::Entrance;
-use serving::{Options, Service};
-use tokio::sync::watch;
-use tracing::info;
+#[cfg(feature = "torch")]
+use {
+    crate::signals::Signals,
+    jobs::services::configured_device,
+    platform::serve::Entrance,
+    serving::{Options, Service},
+    tokio::sync::watch,
+    tracing::info,
+};
 
 use crate::error::Result;
 use crate::registry_server::database;
-use crate::signals::Signals;
 
 const NOTES: &str = "Which model answers is said by --model (MODEL_PATH): models:/NAME@ALIAS or models:/NAME/VERSION of the \
 registry, a model folder, a TorchScript .pt file with a signature beside it, or nothing for the one that is shipped. An alias \
@@ -32,7 +35,14 @@ pub(crate) struct ServeArgs {
     collections: Option<Address>,
 }
 
+/// Says that this program has no networks.
+#[cfg(not(feature = "torch"))]
+pub(crate) async fn run(_args: ServeArgs, _config: Config) -> Result<ExitCode> {
+    Err(detector::Error::NoNetworks.into())
+}
+
 /// Answers until it is told to end.
+#[cfg(feature = "torch")]
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<ExitCode> {
     let mut options = Options::of(&config)?;
     options.listen = args.listen.unwrap_or(options.listen);

@@ -8,8 +8,8 @@ use std::sync::Mutex;
 
 use clap::Args;
 use detector::model::{self, Extras};
+use detector::train::FitOptions;
 use detector::train::evaluate::Estimate;
-use detector::train::fit::FitOptions;
 use detector::train::report::{Comparison, Metrics};
 use detector::train::{Material, Progress, TrainOptions, train};
 use indicatif::{ProgressBar, ProgressStyle};

@@ -3,11 +3,11 @@
 
 /// Blocks up to this size come from the arenas, whose pages stay mapped; larger ones would be zeroed by the kernel anew
 /// for each layer of each picture. It is the most that the allocator takes.
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_env = "gnu", feature = "torch"))]
 const LARGEST_BLOCK_OF_ARENAS: i32 = 32 << 20;
 
 /// Free bytes at the top of an arena that are not given back with each large block that is freed, see [`release`].
-#[cfg(target_env = "gnu")]
+#[cfg(all(target_env = "gnu", feature = "torch"))]
 const KEPT_AT_THE_TOP: i32 = 256 << 20;
 
 /// Sets the allocator up for networks. To be called before threads start.
@@ -15,12 +15,17 @@ const KEPT_AT_THE_TOP: i32 = 256 << 20;
 /// Two arenas instead of eight a core: what each keeps of freed blocks is lost to the others, and the peak memory of a
 /// job was an eighth higher without. No bins for quick reuse of tiny blocks: with them every large block that is freed
 /// makes the allocator sweep all of these together, which took a thirtieth of the processor's time.
+///
+/// A program without networks is told the first alone.
 pub fn tune() {
     #[cfg(target_env = "gnu")]
     for (setting, value) in [
         (libc::M_ARENA_MAX, 2),
+        #[cfg(feature = "torch")]
         (libc::M_MXFAST, 0),
+        #[cfg(feature = "torch")]
         (libc::M_MMAP_THRESHOLD, LARGEST_BLOCK_OF_ARENAS),
+        #[cfg(feature = "torch")]
         (libc::M_TRIM_THRESHOLD, KEPT_AT_THE_TOP),
     ] {
         // SAFETY: mallopt takes two integers, and changes a setting of the allocator under its own lock.

@@ -11,6 +11,7 @@ use async_channel::{Receiver, Sender, bounded, unbounded};
 use tracing::error;
 
 use crate::decode::{DecodeLimits, Picture, decode};
+use crate::device::Device;
 use crate::exif::{self, CaptureTime};
 use crate::look::{LookOptions, look_at_batch};
 use crate::media::{MediaType, SNIFF_BYTES};
@@ -102,7 +103,7 @@ pub struct Engine {
 impl Engine {
     /// Starts the stages for `model`.
     pub fn start(model: Arc<Model>, options: EngineOptions) -> Result<Self> {
-        let on_cpu = model.networks.device() == tch::Device::Cpu;
+        let on_cpu = model.networks.device() == Device::Cpu;
         let cores = thread::available_parallelism().map_or(1, |cores| cores.get());
         let threads = if options.threads == 0 { cores } else { options.threads };
         let (forward_threads, decode_threads) = if on_cpu { (threads, threads.div_ceil(2)) } else { (1, threads) };
@@ -124,7 +125,7 @@ impl Engine {
                 if on_cpu {
                     // One picture a thread keeps every core at work without the threads of one forward waiting for
                     // each other.
-                    tch::set_num_threads(1);
+                    model.networks.use_threads(1);
                 }
                 forward_stage(&queue, &model, batch, &options);
             })?);
@@ -419,7 +420,7 @@ fn forward_stage(queue: &Receiver<ForwardWork>, model: &Model, batch: usize, opt
             Err(error) => {
                 let text = error.to_string();
                 for task in &tasks {
-                    send(&task.reply, Event::Failed(Error::Torch(tch::TchError::Torch(text.clone()))));
+                    send(&task.reply, Event::Failed(Error::Torch(text.clone())));
                 }
             }
         }

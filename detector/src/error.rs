@@ -67,7 +67,13 @@ pub enum Error {
     },
     /// libtorch refused a call.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(String),
+    /// The program has no networks.
+    #[error(
+        "this safari was built without libtorch, for schedulers and servers that run no networks; use one that was built \
+         with it (the default) for this, or leave the task to its workers"
+    )]
+    NoNetworks,
     /// The device asked for cannot be had.
     #[error("{0}")]
     Device(String),
@@ -109,5 +115,12 @@ impl Error {
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+}
+
+#[cfg(feature = "torch")]
+impl From<tch::TchError> for Error {
+    fn from(error: tch::TchError) -> Self {
+        Self::Torch(error.to_string())
     }
 }

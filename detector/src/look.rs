@@ -2,6 +2,7 @@
 
 use crate::Result;
 use crate::decode::Picture;
+use crate::device::Device;
 use crate::networks::Networks;
 use crate::nms::{BoundingBox, Category, NmsOptions, ScoredBox, suppress};
 use crate::preprocess::{DETECTOR_SIDE, EMBEDDER_SIDE, Preprocessor};
@@ -61,7 +62,7 @@ pub fn look_at_batch(
         }
     }
     let mut embedded = Vec::with_capacity(crops.len());
-    let at_once = if networks.device() == tch::Device::Cpu { 1 } else { pictures.len() * CROPS_A_PICTURE };
+    let at_once = if networks.device() == Device::Cpu { 1 } else { pictures.len() * CROPS_A_PICTURE };
     for chunk in crops.chunks(at_once) {
         embedded.extend(networks.embed(chunk)?);
     }

@@ -2,7 +2,8 @@
 //!
 //! A missing part is an error that says how to install it, never a test that passes without looking.
 
-pub mod error;
+pub mod docker;
+mod error;
 pub mod image_registry;
 mod kept;
 pub mod mlflow;

@@ -21,6 +21,9 @@ use crate::{Error, Result};
 /// Rows that are looked at together.
 const BATCH: i64 = 100;
 
+/// A registration that is under way for longer than this has broken off.
+const BROKEN_OFF: Duration = Duration::from_hours(24);
+
 /// What a collection removed, or would remove.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct GcReport {
@@ -42,6 +45,8 @@ pub struct GcReport {
     pub uploads: u64,
     /// Old messages to webhooks that went.
     pub deliveries: u64,
+    /// Logged models whose files were sent for a version that was never made, or is gone: they count as deleted from now on.
+    pub given_up: u64,
     /// What stays although it was deleted, and why.
     pub kept: Vec<Kept>,
 }
@@ -68,6 +73,8 @@ pub async fn gc(store: &Store, artifacts: &Artifacts, older_than: Duration, dry_
     }
     gc.folders().await?;
     gc.uploads().await?;
+    // After the rest: their own grace period begins now.
+    gc.report.given_up = store.give_up_unused(until.min(now_millis() - BROKEN_OFF.as_millis() as i64), dry_run).await?;
     if !dry_run {
         gc.report.deliveries = store.forget_deliveries(until).await?;
     }
@@ -194,6 +201,9 @@ impl fmt::Display for GcReport {
             "{verb} {runs} runs, {logged_models} logged models, {experiments} experiments, {files} files ({bytes} bytes), \
              {uploads} unfinished uploads"
         )?;
+        if self.given_up > 0 {
+            write!(f, "; {} logged models without their version count as deleted from now on", self.given_up)?;
+        }
         if self.kept.is_empty() { Ok(()) } else { write!(f, "; {} kept", self.kept.len()) }
     }
 }

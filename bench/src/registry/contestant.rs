@@ -1,7 +1,7 @@
 //! The two servers: ours and MLflow's own, each a process with what it starts.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use e2e::mlflow;
@@ -32,11 +32,22 @@ enum Processes {
 impl Contestant {
     /// `safari registry` on SQLite and a folder, in its usual configuration.
     pub(super) async fn ours(place: &Workplace) -> Result<Self> {
-        let home = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-        let database = home.path().join("registry.db");
-        let folder = home.path().join("artifacts");
-        let port = e2e::free_port().map_err(|error| Error::failed("a port", error.to_string()))?;
-        let mut command = place.registry(home.path(), port, &database, &folder);
+        let parts = Parts::new()?;
+        let command = place.registry(parts.home.path(), parts.port, &parts.database, &parts.folder);
+        Self::started(parts, command).await
+    }
+
+    /// The same by the program without libtorch, if that was built.
+    pub(super) async fn small(place: &Workplace) -> Result<Option<Self>> {
+        let parts = Parts::new()?;
+        match place.small_registry(parts.home.path(), parts.port, &parts.database, &parts.folder) {
+            Some(command) => Ok(Some(Self::started(parts, command).await?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn started(parts: Parts, mut command: Command) -> Result<Self> {
+        let Parts { home, database, folder, port } = parts;
         let began = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.map_err(Error::io("safari registry"))?;
@@ -101,6 +112,23 @@ impl Drop for Contestant {
             drop(child.kill());
             drop(child.wait());
         }
+    }
+}
+
+/// Where a server of ours keeps its things.
+struct Parts {
+    home: TempDir,
+    database: PathBuf,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Parts {
+    fn new() -> Result<Self> {
+        let home = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+        let (database, folder) = (home.path().join("registry.db"), home.path().join("artifacts"));
+        let port = e2e::free_port().map_err(|error| Error::failed("a port", error.to_string()))?;
+        Ok(Self { home, database, folder, port })
     }
 }
 

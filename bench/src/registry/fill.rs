@@ -88,7 +88,7 @@ fn of_ours(experiment: &str, runs: usize) -> Vec<String> {
                   JOIN run r ON r.id = printf('%032x', m.i)";
     let tag = |key: &str, value: &str| {
         format!(
-            "{numbers} INSERT INTO run_tag (run_no, key, value) SELECT r.no, '{key}', {value} FROM n JOIN run r ON r.id = printf('%032x', i)"
+            "{numbers} INSERT INTO run_tag (run_no, key, value, experiment_id, started_at) SELECT r.no, '{key}', {value}, r.experiment_id, r.started_at FROM n JOIN run r ON r.id = printf('%032x', i)"
         )
     };
     vec![

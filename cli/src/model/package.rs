@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::runs::print;
 
 const NOTES: &str = "The image holds this program, the shared libraries that it needs and the model, and nothing else. It \
-looks at what is mounted at /data: docker run --rm -v $PWD/photos:/data:ro IMAGE. The same program and model give the same \
-digest. `docker load -i FILE` takes the file; it is an OCI image layout as well.";
+serves at port 8080 once identity is configured; `docker run --rm -v $PWD/photos:/data:ro IMAGE detect /data` looks at files. \
+The same program and model give the same digest. `docker load -i FILE` takes the file; it is an OCI image layout as well.";
 
 #[derive(Debug, Args)]
 #[command(after_help = NOTES)]

@@ -150,7 +150,7 @@ fn norm(values: &[f32]) -> f32 {
 }
 
 fn refused(reason: String) -> Error {
-    Error::Torch(tch::TchError::Torch(reason))
+    Error::Torch(reason)
 }
 
 #[cfg(test)]

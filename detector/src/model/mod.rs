@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tch::Device;
 
+use crate::device::Device;
 use crate::liquid::{BurstModel, LiquidFrame, baselines};
 use crate::networks::Networks;
 use crate::taxonomy::{FusionOptions, Taxonomy};

@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 
+use super::FitOptions;
 use crate::liquid::ensemble::Ensemble;
 use crate::liquid::features::Batch;
 use crate::liquid::network::{Judged, Network, Sizes};
@@ -33,45 +34,6 @@ const SMALLEST: f64 = 1e-9;
 
 /// How far the networks' answers may be sharpened or softened, and in which steps.
 const SHARPNESS: (f64, f64, f64) = (0.5, 1.5, 0.05);
-
-/// How the networks are fitted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FitOptions {
-    /// Folds of photographs, and so networks of the ensemble; at least 2.
-    pub folds: usize,
-    /// Times that all bursts are seen.
-    pub epochs: usize,
-    /// Bursts a step.
-    pub batch: usize,
-    /// Learning rate of the first step; it falls to nearly 0 along a cosine.
-    pub learning_rate: f64,
-    /// AdamW's weight decay.
-    pub weight_decay: f64,
-    /// Share of inputs and states that training sets to 0.
-    pub dropout: f64,
-    /// Units of the liquid state.
-    pub units: i64,
-    /// Units of the cell's backbone.
-    pub backbone: i64,
-    /// Seed of weights, order and dropout.
-    pub seed: u64,
-}
-
-impl Default for FitOptions {
-    fn default() -> Self {
-        Self {
-            folds: 5,
-            epochs: 40,
-            batch: 64,
-            learning_rate: 3e-3,
-            weight_decay: 1e-2,
-            dropout: 0.3,
-            units: 16,
-            backbone: 32,
-            seed: 7,
-        }
-    }
-}
 
 /// A burst and what it shows.
 #[derive(Debug, Clone)]
@@ -186,7 +148,7 @@ fn fit_one(
     set_nothing(network, train, taxa);
     let mut optimiser = nn::AdamW { wd: options.weight_decay, ..nn::AdamW::default() }
         .build(store, options.learning_rate)
-        .map_err(Error::Torch)?;
+        .map_err(Error::from)?;
     let held_out = Examples::new(held_out.iter().map(|&lesson| (lesson.frames(), lesson)), taxa)?;
     let steps = (options.epochs * train.len().div_ceil(options.batch)).max(1);
     let (mut step, mut best) = (0, None::<(usize, f64, HashMap<String, Tensor>)>);

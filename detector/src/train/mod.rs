@@ -5,29 +5,30 @@
 
 pub mod bursts;
 pub mod evaluate;
+#[cfg(feature = "torch")]
 pub mod fit;
+#[cfg(not(feature = "torch"))]
+mod none;
 mod parallel;
 pub mod photographs;
 pub mod plan;
 pub mod recorded;
 pub mod report;
+#[cfg(feature = "torch")]
+mod run;
 pub mod synthesis;
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use tch::Device;
-
-use crate::liquid::{BurstModel, baselines};
-use crate::look::LookOptions;
-use crate::model::{self, Extras, LIQUID_FILE, Model};
-use crate::{Error, Result};
-use bursts::{BurstMaker, SeenBurst};
-use evaluate::{Outcome, Truth, outcome};
-use fit::{FitOptions, Lesson, fit};
-use photographs::{Photograph, Split};
+use crate::Result;
+use crate::model::Extras;
+use photographs::Photograph;
 use recorded::RecordedBurst;
-use report::{Comparison, Counts, Judges, Metrics};
+
+#[cfg(not(feature = "torch"))]
+pub use none::train;
+#[cfg(feature = "torch")]
+pub use run::train;
 
 /// What to learn from: at least one burst with an animal in each split.
 #[derive(Debug, Clone, Default)]
@@ -77,123 +78,41 @@ pub enum Progress {
     Epoch(usize, usize, f64),
 }
 
-/// Trains a liquid network and writes a model folder with it; returns how well it does.
-///
-/// `progress` may stop the work, which then ends with [`Error::Interrupted`]. libtorch has one generator of random numbers
-/// for the whole process: of two trainings at once neither would give the same network again.
-pub fn train(
-    material: &Material,
-    options: &TrainOptions,
-    progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
-) -> Result<Metrics> {
-    let model = Model::load(&options.model, Device::Cpu)?;
-    // Each thread shows its own pictures to the networks.
-    tch::set_num_threads(1);
-    let seen = see(&model, material, options, progress)?;
-    let set = |split| Set::new(&model, material, &seen, split, options.bursts);
-    let (train, test) = (set(Split::Train), set(Split::Test));
-
-    let taxa = model.taxonomy.taxa().len();
-    let epochs = options.fit.epochs * options.fit.folds;
-    let told = |epoch, loss| progress(Progress::Epoch(epoch, epochs, loss));
-    let fitted = fit(&train.lessons, taxa, &options.fit, &told)?;
-    let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-    let weights = scratch.path().join(LIQUID_FILE);
-    fitted.store.save(&weights)?;
-
-    let liquid = BurstModel::load(&weights)?;
-    let frames: Vec<_> = test.lessons.iter().map(Lesson::frames).collect();
-    let judged = compare(&model, &test, liquid.judge_all(&frames)?, options);
-    let cross_validated = compare(&model, &train, fitted.held_out, options);
-    let metrics = Metrics {
-        test: judged,
-        cross_validated,
-        train_counts: train.counts,
-        test_counts: test.counts,
-        epochs: fitted.epochs,
-        sharpness: fitted.sharpness,
-        roll_up_threshold: options.threshold,
-        seed: options.fit.seed,
-    };
-    model::write_folder(&options.model, &options.output, &weights, &metrics, &options.extras)?;
-    Ok(metrics)
+/// How the networks are fitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FitOptions {
+    /// Folds of photographs, and so networks of the ensemble; at least 2.
+    pub folds: usize,
+    /// Times that all bursts are seen.
+    pub epochs: usize,
+    /// Bursts a step.
+    pub batch: usize,
+    /// Learning rate of the first step; it falls to nearly 0 along a cosine.
+    pub learning_rate: f64,
+    /// AdamW's weight decay.
+    pub weight_decay: f64,
+    /// Share of inputs and states that training sets to 0.
+    pub dropout: f64,
+    /// Units of the liquid state.
+    pub units: i64,
+    /// Units of the cell's backbone.
+    pub backbone: i64,
+    /// Seed of weights, order and dropout.
+    pub seed: u64,
 }
 
-/// What the networks saw of all bursts.
-struct Seen {
-    made: Vec<SeenBurst>,
-    recorded: Vec<Vec<(f64, crate::sighting::Sighting)>>,
-}
-
-fn see(
-    model: &Model,
-    material: &Material,
-    options: &TrainOptions,
-    progress: &(dyn Fn(Progress) -> ControlFlow<()> + Sync),
-) -> Result<Seen> {
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        some => some,
-    };
-    let Material { folder, photographs, recorded } = material;
-    let (networks, taxonomy) = (&model.networks, &model.taxonomy);
-    let maker = BurstMaker::new(folder, photographs, networks, taxonomy, LookOptions::default(), options.fit.seed)?;
-    let made = maker.all(options.bursts, threads, &|done, of| progress(Progress::Bursts(done, of)))?;
-    let told = |done, of| progress(Progress::Recorded(done, of));
-    let recorded = recorded::sightings(recorded, networks, taxonomy, threads, &told)?;
-    Ok(Seen { made, recorded })
-}
-
-/// The bursts of one split in which an animal was seen.
-struct Set {
-    lessons: Vec<Lesson>,
-    truths: Vec<Truth>,
-    counts: Counts,
-}
-
-impl Set {
-    fn new(model: &Model, material: &Material, seen: &Seen, split: Split, bursts: usize) -> Self {
-        let Material { photographs, recorded, .. } = material;
-        let made = seen
-            .made
-            .iter()
-            .filter(|burst| photographs[burst.photograph].split == split)
-            .map(|burst| (burst.photograph, photographs[burst.photograph].names(), &burst.sightings));
-        // Each recorded burst is a witness of its own, numbered after the photographs.
-        let taken = recorded.iter().zip(&seen.recorded).enumerate().filter(|(_, (burst, _))| burst.split == split);
-        let taken =
-            taken.map(|(index, (burst, sightings))| (photographs.len() + index, burst.lineage.clone(), sightings));
-        let (mut lessons, mut truths) = (Vec::new(), Vec::new());
-        for (photograph, lineage, sightings) in made.chain(taken).filter(|(_, _, sightings)| !sightings.is_empty()) {
-            let compatible = model.taxonomy.compatible(&lineage);
-            lessons.push(Lesson { photograph, sightings: sightings.clone(), compatible: compatible.clone() });
-            truths.push(Truth { photograph, lineage, compatible });
+impl Default for FitOptions {
+    fn default() -> Self {
+        Self {
+            folds: 5,
+            epochs: 40,
+            batch: 64,
+            learning_rate: 3e-3,
+            weight_decay: 1e-2,
+            dropout: 0.3,
+            units: 16,
+            backbone: 32,
+            seed: 7,
         }
-        let animals = photographs.iter().filter(|p| p.split == split && p.shows_animal()).count();
-        let recorded = recorded.iter().filter(|burst| burst.split == split).count();
-        let counts = Counts {
-            photographs: animals,
-            recorded_bursts: recorded,
-            bursts: animals * bursts + recorded,
-            bursts_with_an_animal_seen: lessons.len(),
-            frames_with_an_animal_seen: lessons.iter().map(|lesson: &Lesson| lesson.sightings.len()).sum(),
-        };
-        Self { lessons, truths, counts }
     }
-}
-
-/// The liquid network's `answers` beside those of the baselines, on the bursts of a set.
-fn compare(model: &Model, set: &Set, answers: Vec<Vec<f32>>, options: &TrainOptions) -> Comparison {
-    let frames: Vec<_> = set.lessons.iter().map(Lesson::frames).collect();
-    let outcomes = |answers: Vec<Vec<f32>>| -> Vec<Outcome> {
-        let pairs = answers.iter().zip(&set.truths);
-        pairs.map(|(answer, truth)| outcome(&model.taxonomy, truth, answer, options.threshold)).collect()
-    };
-    let judges = Judges {
-        liquid: outcomes(answers),
-        mean_of_logits: outcomes(frames.iter().map(|f| baselines::mean_of_logits(f)).collect()),
-        surest_frame: outcomes(frames.iter().map(|f| baselines::surest_frame(f)).collect()),
-        frame_of_surest_box: outcomes(frames.iter().map(|f| baselines::frame_of_surest_box(f)).collect()),
-    };
-    Comparison::new(&judges, &set.truths, options.fit.seed)
 }

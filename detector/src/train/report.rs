@@ -6,11 +6,15 @@ use super::evaluate::{Estimate, Outcome, Score, Truth, loss_gain, score, top1_ga
 
 /// Outcomes of the test bursts under each judge, in the same order.
 #[derive(Debug)]
-pub(super) struct Judges {
-    pub(super) liquid: Vec<Outcome>,
-    pub(super) mean_of_logits: Vec<Outcome>,
-    pub(super) surest_frame: Vec<Outcome>,
-    pub(super) frame_of_surest_box: Vec<Outcome>,
+pub struct Judges {
+    /// The liquid network.
+    pub liquid: Vec<Outcome>,
+    /// The mean of the frames' logits.
+    pub mean_of_logits: Vec<Outcome>,
+    /// The frame that is surest of a taxon.
+    pub surest_frame: Vec<Outcome>,
+    /// The frame with the surest box.
+    pub frame_of_surest_box: Vec<Outcome>,
 }
 
 /// How many photographs and bursts a split has.
@@ -81,7 +85,8 @@ pub struct Metrics {
 }
 
 impl Comparison {
-    pub(super) fn new(judges: &Judges, truths: &[Truth], seed: u64) -> Self {
+    /// What the judges' outcomes come to, beside the liquid network's. `seed` is that of the intervals' resampling.
+    pub fn new(judges: &Judges, truths: &[Truth], seed: u64) -> Self {
         let gain = |other: &[Outcome]| Gain {
             top1: top1_gain(&judges.liquid, other, truths, seed),
             loss: loss_gain(&judges.liquid, other, truths, seed),

@@ -1,6 +1,6 @@
 //! The keys of `with` for `train`.
 
-use detector::train::fit::FitOptions;
+use detector::train::FitOptions;
 use serde_json::Value;
 
 use crate::labelled::{SET_KEYS, SetSettings};

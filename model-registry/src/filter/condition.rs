@@ -37,6 +37,10 @@ pub(super) struct Part {
     pub(super) exists: &'static str,
     /// Begins a test that finds the rows first; ends before the key.
     pub(super) within: &'static str,
+    /// The table, as `t`, when its index on key and value has runs of an experiment newest first.
+    pub(super) newest_first: Option<&'static str>,
+    /// Goes on with it behind the value: the found rows have the letter of the searched table, for further tests of each.
+    pub(super) found: &'static str,
     /// Begins a count of the rows that would be found, up to a limit; ends before the key.
     pub(super) count: &'static str,
     /// The value's column.
@@ -75,15 +79,6 @@ pub(super) enum NumberComparator {
     GreaterOrEqual,
 }
 
-/// How a [`Condition::Part`] is written: both mean the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Plan {
-    /// Looked up for each row.
-    EachRow,
-    /// Found first, by its index on key and value.
-    First,
-}
-
 /// Characters of a value that are in the indexes (see the migrations).
 const PREFIX: usize = 100;
 
@@ -91,12 +86,12 @@ const PREFIX: usize = 100;
 const PATTERN_BYTES: usize = 50_000;
 
 impl Condition {
-    /// Adds the condition, which is never unknown for a row that is there.
-    pub(super) fn push(&self, statement: &mut Statement, engine: Engine, plan: Plan) {
+    /// Adds the condition as a test of each row. It is never unknown for a row that is there.
+    pub(super) fn push(&self, statement: &mut Statement, engine: Engine) {
         match self {
             Self::Column { column, test } => test.push(statement, engine, column),
             Self::Part { part, key, test } => {
-                statement.push(if plan == Plan::First { part.within } else { part.exists });
+                statement.push(part.exists);
                 push_part(statement, engine, part, key, test);
                 statement.push(")");
             }
@@ -121,6 +116,41 @@ impl Condition {
                 statement.push(text);
             }
         }
+    }
+
+    /// Adds the condition so that its rows are found first, by its index on key and value, and tested for `others` at
+    /// once, before the searched table is read. Means the same as all of them one by one.
+    pub(super) fn push_first(&self, statement: &mut Statement, engine: Engine, others: &[&Self]) {
+        let Self::Part { part, key, test } = self else { return self.push(statement, engine) };
+        statement.push(part.within);
+        push_part(statement, engine, part, key, test);
+        statement.push(part.found);
+        for other in others {
+            statement.push(" AND ");
+            other.push(statement, engine);
+        }
+        statement.push(")");
+    }
+
+    /// The table, as `t`, whose index has the runs of an experiment that match, newest first.
+    pub(super) fn newest_first(&self) -> Option<&'static str> {
+        let Self::Part { part, test: Test::Text { comparator: TextComparator::Equal, .. }, .. } = self else {
+            return None;
+        };
+        part.newest_first
+    }
+
+    /// Adds the test of such a table's rows.
+    pub(super) fn push_test(&self, statement: &mut Statement, engine: Engine) {
+        if let Self::Part { part, key, test } = self {
+            statement.push("t.key = ");
+            push_part(statement, engine, part, key, test);
+        }
+    }
+
+    /// Whether it can be tested without the searched table, by the number of its row alone.
+    pub(super) fn is_of_parts(&self) -> bool {
+        matches!(self, Self::Part { .. } | Self::Has { .. })
     }
 
     /// Whether an index finds the rows of this condition.

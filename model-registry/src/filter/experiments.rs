@@ -13,7 +13,9 @@ const ATTRIBUTES: [&str; 4] = ["creation_time", "experiment_id", "last_update_ti
 
 static TAG: Part = Part {
     exists: "EXISTS (SELECT 1 FROM experiment_tag t WHERE t.experiment_id = e.id AND t.key = ",
-    within: "e.id IN (SELECT t.experiment_id FROM experiment_tag t WHERE t.key = ",
+    within: "e.id IN (SELECT e.id FROM (SELECT t.experiment_id AS id FROM experiment_tag t WHERE t.key = ",
+    newest_first: None,
+    found: ") e WHERE 1 = 1",
     count: "SELECT 1 FROM experiment_tag t WHERE t.key = ",
     value: "t.value",
     prefix: Some("substr(t.value, 1, 100)"),

@@ -9,7 +9,9 @@ use crate::{Error, Result};
 
 static PARAM: Part = Part {
     exists: "EXISTS (SELECT 1 FROM logged_model_param t WHERE t.model_no = l.no AND t.key = ",
-    within: "l.no IN (SELECT t.model_no FROM logged_model_param t WHERE t.key = ",
+    within: "l.no IN (SELECT l.no FROM (SELECT t.model_no AS no FROM logged_model_param t WHERE t.key = ",
+    newest_first: None,
+    found: ") l WHERE 1 = 1",
     count: "SELECT 1 FROM logged_model_param t WHERE t.key = ",
     value: "t.value",
     prefix: None,
@@ -17,7 +19,9 @@ static PARAM: Part = Part {
 };
 static TAG: Part = Part {
     exists: "EXISTS (SELECT 1 FROM logged_model_tag t WHERE t.model_no = l.no AND t.key = ",
-    within: "l.no IN (SELECT t.model_no FROM logged_model_tag t WHERE t.key = ",
+    within: "l.no IN (SELECT l.no FROM (SELECT t.model_no AS no FROM logged_model_tag t WHERE t.key = ",
+    newest_first: None,
+    found: ") l WHERE 1 = 1",
     count: "SELECT 1 FROM logged_model_tag t WHERE t.key = ",
     value: "t.value",
     prefix: None,

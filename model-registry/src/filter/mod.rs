@@ -34,7 +34,7 @@ use platform::database::{Engine, Statement};
 use crate::Result;
 use condition::Condition;
 
-pub(crate) use condition::{Dataset, Plan};
+pub(crate) use condition::Dataset;
 pub(crate) use experiments::{experiments, experiments_order};
 pub(crate) use logged_models::{ModelOrder, logged_models, logged_models_order};
 pub(crate) use order::Order;
@@ -81,23 +81,42 @@ impl Filter {
     /// Adds each condition, with ` AND ` before it: the statement ends in a condition. `first` is the condition, by its
     /// place, whose rows are to be found first.
     pub(crate) fn push(&self, statement: &mut Statement, engine: Engine, first: Option<usize>) {
-        for (at, condition) in self.conditions.iter().enumerate() {
-            let plan = if first == Some(at) { Plan::First } else { Plan::EachRow };
+        let first = first.and_then(|at| self.conditions.get(at));
+        if let Some(first) = first {
+            let others = self.conditions.iter().filter(|other| !std::ptr::eq(*other, first) && other.is_of_parts());
             statement.push(" AND ");
-            condition.push(statement, engine, plan);
+            first.push_first(statement, engine, &others.collect::<Vec<_>>());
+        }
+        // What was not tested there already.
+        for condition in self.conditions.iter().filter(|condition| first.is_none() || !condition.is_of_parts()) {
+            statement.push(" AND ");
+            condition.push(statement, engine);
+        }
+    }
+
+    /// The place of the first condition whose matching runs of an experiment an index has newest first, and its table, as `t`.
+    pub(crate) fn newest_first(&self) -> Option<(usize, &'static str)> {
+        self.conditions.iter().enumerate().find_map(|(at, condition)| Some((at, condition.newest_first()?)))
+    }
+
+    /// Adds all conditions, that at `first` as a test of the table which [`Filter::newest_first`] names.
+    pub(crate) fn push_behind(&self, statement: &mut Statement, engine: Engine, first: usize) {
+        for (at, condition) in self.conditions.iter().enumerate() {
+            statement.push(" AND ");
+            if at == first { condition.push_test(statement, engine) } else { condition.push(statement, engine) }
         }
     }
 
     /// A statement that gives, for each condition with an index, its place and how many rows the index finds, up to
-    /// [`PROBE`]. `None` when there is no such condition.
-    pub(crate) fn probe(&self, engine: Engine) -> Option<Statement> {
+    /// `most`. `None` when there is no such condition.
+    pub(crate) fn probe(&self, engine: Engine, most: i64) -> Option<Statement> {
         let mut statement = Statement::new("");
         let mut any = false;
         for (at, condition) in self.conditions.iter().enumerate().filter(|(_, condition)| condition.is_indexed()) {
             statement.push(if any { " UNION ALL SELECT " } else { "SELECT " }).number(i64::try_from(at).unwrap_or(0));
             statement.push(" AS place, CAST(count(*) AS BIGINT) AS found FROM (");
             condition.push_count(&mut statement, engine);
-            statement.push(" LIMIT 1000) AS counted");
+            statement.push(" LIMIT ").literal(most).push(") AS counted");
             any = true;
         }
         any.then_some(statement)

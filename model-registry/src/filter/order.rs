@@ -80,6 +80,16 @@ impl Order {
         }
     }
 
+    /// Whether runs are to come newest first, as they do when nothing is asked for.
+    pub(crate) fn is_newest_first(&self) -> bool {
+        self.keys == [(Key::Column("r.started_at"), false), (Key::LastText("r.id"), true)]
+    }
+
+    /// Adds ` ORDER BY …` for this order, where the table `t` knows when runs were started.
+    pub(crate) fn push_newest_first(statement: &mut Statement, engine: Engine) {
+        statement.push(" ORDER BY t.started_at DESC, r.id").push(bytewise(engine));
+    }
+
     /// Adds ` ORDER BY …`.
     pub(crate) fn push(&self, statement: &mut Statement, engine: Engine) {
         for (at, (key, ascending)) in self.keys.iter().enumerate() {

@@ -18,7 +18,9 @@ const VERSION_ATTRIBUTES: [&str; 4] = ["name", "run_id", "source_path", "version
 
 static MODEL_TAG: Part = Part {
     exists: "EXISTS (SELECT 1 FROM registered_model_tag t WHERE t.model_no = m.no AND t.key = ",
-    within: "m.no IN (SELECT t.model_no FROM registered_model_tag t WHERE t.key = ",
+    within: "m.no IN (SELECT m.no FROM (SELECT t.model_no AS no FROM registered_model_tag t WHERE t.key = ",
+    newest_first: None,
+    found: ") m WHERE 1 = 1",
     count: "SELECT 1 FROM registered_model_tag t WHERE t.key = ",
     value: "t.value",
     prefix: Some("substr(t.value, 1, 100)"),
@@ -27,7 +29,9 @@ static MODEL_TAG: Part = Part {
 static VERSION_TAG: Part = Part {
     exists: "EXISTS (SELECT 1 FROM model_version_tag t WHERE t.model_no = v.model_no AND t.version = v.version \
              AND t.key = ",
-    within: "(v.model_no, v.version) IN (SELECT t.model_no, t.version FROM model_version_tag t WHERE t.key = ",
+    within: "(v.model_no, v.version) IN (SELECT v.model_no, v.version FROM (SELECT t.model_no AS model_no, t.version AS version FROM model_version_tag t WHERE t.key = ",
+    newest_first: None,
+    found: ") v WHERE 1 = 1",
     count: "SELECT 1 FROM model_version_tag t WHERE t.key = ",
     value: "t.value",
     prefix: Some("substr(t.value, 1, 100)"),

@@ -29,7 +29,9 @@ const ATTRIBUTES: [&str; 12] = [
 
 static METRIC: Part = Part {
     exists: "EXISTS (SELECT 1 FROM latest_metric t WHERE t.run_no = r.no AND t.key = ",
-    within: "r.no IN (SELECT t.run_no FROM latest_metric t WHERE t.key = ",
+    within: "r.no IN (SELECT r.no FROM (SELECT t.run_no AS no FROM latest_metric t WHERE t.key = ",
+    newest_first: None,
+    found: ") r WHERE 1 = 1",
     count: "SELECT 1 FROM latest_metric t WHERE t.key = ",
     value: "t.value",
     prefix: None,
@@ -37,7 +39,9 @@ static METRIC: Part = Part {
 };
 static PARAM: Part = Part {
     exists: "EXISTS (SELECT 1 FROM param t WHERE t.run_no = r.no AND t.key = ",
-    within: "r.no IN (SELECT t.run_no FROM param t WHERE t.key = ",
+    within: "r.no IN (SELECT r.no FROM (SELECT t.run_no AS no FROM param t WHERE t.key = ",
+    newest_first: Some("param t"),
+    found: ") r WHERE 1 = 1",
     count: "SELECT 1 FROM param t WHERE t.key = ",
     value: "t.value",
     prefix: Some("substr(t.value, 1, 100)"),
@@ -45,7 +49,9 @@ static PARAM: Part = Part {
 };
 static TAG: Part = Part {
     exists: "EXISTS (SELECT 1 FROM run_tag t WHERE t.run_no = r.no AND t.key = ",
-    within: "r.no IN (SELECT t.run_no FROM run_tag t WHERE t.key = ",
+    within: "r.no IN (SELECT r.no FROM (SELECT t.run_no AS no FROM run_tag t WHERE t.key = ",
+    newest_first: Some("run_tag t"),
+    found: ") r WHERE 1 = 1",
     count: "SELECT 1 FROM run_tag t WHERE t.key = ",
     value: "t.value",
     prefix: Some("substr(t.value, 1, 100)"),

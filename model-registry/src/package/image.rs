@@ -21,6 +21,8 @@ const LAYER_TYPE: &str = "application/vnd.oci.image.layer.v1.tar";
 /// No moment in particular, so that equal images are equal.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 const BLOCK: usize = 512;
+/// Where `safari serve` listens in the image, on all addresses; without identity it refuses to.
+const SERVE_PORT: u16 = 8080;
 
 /// Bytes with a digest, and where they lie in the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +95,7 @@ fn measure(layer: &Layer, gzip: bool) -> Result<Measured> {
     Ok(Measured { digest, size, diff_id })
 }
 
-/// How the image is run: `safari detect` with the model, on what is mounted at `/data`.
+/// How the image is run: `safari serve` with the model, unless another command is given.
 fn config(options: &PackageOptions, layers: &[Layer], measured: &[Measured]) -> Value {
     let diff_ids: Vec<&str> = measured.iter().map(|layer| layer.diff_id.as_str()).collect();
     let history: Vec<Value> = layers
@@ -111,10 +113,12 @@ fn config(options: &PackageOptions, layers: &[Layer], measured: &[Measured]) -> 
                 format!("LD_LIBRARY_PATH=/{LIBRARY_PATH}"),
                 format!("SAFARI_MODEL=/{MODEL_PATH}"),
                 "SAFARI_HOME=/tmp/safari-home",
+                format!("SAFARI_SERVE_LISTEN=0.0.0.0:{SERVE_PORT}"),
                 "HOME=/tmp",
             ],
-            "Entrypoint": [format!("/{PROGRAM_PATH}"), "detect"],
-            "Cmd": [format!("/{DATA_PATH}")],
+            "Entrypoint": [format!("/{PROGRAM_PATH}")],
+            "Cmd": ["serve"],
+            "ExposedPorts": { format!("{SERVE_PORT}/tcp"): {} },
             "WorkingDir": format!("/{DATA_PATH}"),
             "Labels": labels(options),
         },

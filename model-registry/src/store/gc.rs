@@ -6,6 +6,7 @@ use sqlx::AssertSqlSafe;
 
 use super::{Store, Write};
 use crate::clock::now_millis;
+use crate::register::IDEMPOTENCY_TAG;
 use crate::{Error, Result};
 
 /// What can be deleted and collected.
@@ -115,7 +116,32 @@ const IN_USE: &str = "SELECT 1 FROM run WHERE artifact_uri = $1 OR substr(artifa
     UNION ALL SELECT 1 FROM experiment WHERE artifact_location = $1 OR substr(artifact_location, 1, length($2)) = $2
     LIMIT 1";
 
+/// Logged models that a registration made before `$1` and that no version names.
+const UNUSED: &str = "lifecycle = 'active' AND created_at < $1
+    AND EXISTS (SELECT 1 FROM logged_model_tag t WHERE t.model_no = logged_model.no AND t.key = $2)
+    AND NOT EXISTS (SELECT 1 FROM model_version v
+      WHERE v.model_id = logged_model.id OR v.source = 'models:/' || logged_model.id)";
+
 impl Store {
+    /// Deletes the logged models that a registration made before `until` for a version which is not there, because the
+    /// registration broke off or the version was deleted since; with `dry_run` it only counts them.
+    pub(crate) async fn give_up_unused(&self, until: i64, dry_run: bool) -> Result<u64> {
+        let doing = Error::database("giving up files of registrations");
+        if dry_run {
+            let sql = format!("SELECT CAST(count(*) AS BIGINT) FROM logged_model WHERE {UNUSED}");
+            let question = sqlx::query_scalar(AssertSqlSafe(sql)).bind(until).bind(IDEMPOTENCY_TAG);
+            let count: i64 = question.fetch_one(self.pool()).await.map_err(doing)?;
+            return Ok(u64::try_from(count).unwrap_or_default());
+        }
+        let mut write = self.write().await?;
+        let sql =
+            format!("UPDATE logged_model SET lifecycle = 'deleted', deleted_at = $3, updated_at = $3 WHERE {UNUSED}");
+        let change = sqlx::query(AssertSqlSafe(sql)).bind(until).bind(IDEMPOTENCY_TAG).bind(now_millis());
+        let done = change.execute(write.connection()).await.map_err(doing)?;
+        write.commit().await?;
+        Ok(done.rows_affected())
+    }
+
     /// Rows that were deleted before `until`, in the order of their numbers, from behind `after`.
     pub(crate) async fn doomed(&self, kind: Kind, until: i64, after: i64, most: i64) -> Result<Vec<Doomed>> {
         let rows: Vec<(i64, String, String)> = sqlx::query_as(kind.doomed())

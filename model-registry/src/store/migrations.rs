@@ -16,7 +16,8 @@ pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
 
 fn migrations(engine: Engine) -> Migrations {
     let first = for_engine(include_str!("../../migrations/0001_registry.sql"), engine);
-    Migrations::new("_registry_migrations", [(1, "registry", first)])
+    let second = include_str!("../../migrations/0002_newest_first.sql").to_owned();
+    Migrations::new("_registry_migrations", [(1, "registry", first), (2, "newest first", second)])
 }
 
 /// Puts in the two words in which the databases differ.

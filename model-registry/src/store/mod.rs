@@ -8,6 +8,7 @@ mod deliveries;
 pub(crate) mod experiments;
 mod gc;
 pub(crate) mod inputs;
+mod json;
 pub(crate) mod logged_models;
 mod metrics;
 mod migrations;

@@ -4,54 +4,76 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use platform::database::Engine;
-use sqlx::Row;
-use sqlx::any::AnyRow;
 
 use super::Store;
-use crate::registered::{Alias, ModelVersion, RegisteredModel, Tag};
-use crate::{Error, Result, VersionNumber, names};
+use super::json::{self, Json};
+use super::version_rows::object_of_version;
+use crate::registered::{RegisteredModel, Tag};
+use crate::{Error, Result, names};
 
-/// Which models: one by its name.
-const BY_NAME: &str = "WITH page AS (SELECT no FROM registered_model WHERE name = $1)";
-/// Which models: a JSON list of numbers.
-const BY_LIST: &str = "WITH page AS (SELECT CAST(value AS BIGINT) AS no FROM json_each($1))";
-const BY_LIST_POSTGRES: &str =
-    "WITH page AS (SELECT CAST(value AS BIGINT) AS no FROM json_array_elements_text(CAST($1 AS json)))";
+/// A model by its name, and models by a JSON list of their numbers: pairs of number and model.
+struct Questions {
+    one: String,
+    list: String,
+}
 
-/// What belongs to the models of `page`, a row each: kind, model, version, rank, texts, times. The latest version of each
-/// stage is found at the end of an index; its rank is the first version of the stage. The rows come in no order: to sort
-/// these few here costs less than to have the database merge them.
-const PARTS: &str = ", stage (name) AS (VALUES ('None'), ('Staging'), ('Production'), ('Archived')),
-latest AS (
-  SELECT page.no AS no,
-    (SELECT v.version FROM model_version v WHERE v.model_no = page.no AND v.stage = stage.name
-      ORDER BY v.version DESC LIMIT 1) AS version,
-    (SELECT v.version FROM model_version v WHERE v.model_no = page.no AND v.stage = stage.name
-      ORDER BY v.version LIMIT 1) AS rank
-  FROM page CROSS JOIN stage
-)
-SELECT 0 AS kind, m.no AS no, 0 AS version, 0 AS rank, m.name AS a, m.description AS b, '' AS c, '' AS d, '' AS e,
-  '' AS f, '' AS g, '' AS h, m.created_at AS t, m.updated_at AS u
-  FROM page JOIN registered_model m ON m.no = page.no
-UNION ALL SELECT 1, t.model_no, 0, 0, t.key, t.value, '', '', '', '', '', '', 0, 0
-  FROM page JOIN registered_model_tag t ON t.model_no = page.no
-UNION ALL SELECT 2, a.model_no, a.version, 0, a.name, '', '', '', '', '', '', '', 0, 0
-  FROM page JOIN model_alias a ON a.model_no = page.no
-UNION ALL SELECT 3, v.model_no, v.version, latest.rank, v.stage, v.source, v.status, v.description, v.user_id, v.run_id,
-    v.run_link, v.status_message, v.created_at, v.updated_at
-  FROM latest JOIN model_version v ON v.model_no = latest.no AND v.version = latest.version
-UNION ALL SELECT 4, t.model_no, t.version, 0, t.key, t.value, '', '', '', '', '', '', 0, 0
-  FROM latest JOIN model_version_tag t ON t.model_no = latest.no AND t.version = latest.version";
+static SQLITE: LazyLock<Questions> = LazyLock::new(|| Questions::new(Engine::Sqlite));
+static POSTGRES: LazyLock<Questions> = LazyLock::new(|| Questions::new(Engine::Postgres));
 
-static ONE: LazyLock<String> = LazyLock::new(|| format!("{BY_NAME}{PARTS}"));
-static LIST: LazyLock<String> = LazyLock::new(|| format!("{BY_LIST}{PARTS}"));
-static LIST_POSTGRES: LazyLock<String> = LazyLock::new(|| format!("{BY_LIST_POSTGRES}{PARTS}"));
+impl Questions {
+    fn new(engine: Engine) -> Self {
+        let json = Json(engine);
+        let pairs = json.list(&json.pair(&format!("m.no, {}", object_of_model(json))));
+        // The latest version of a stage is found at the end of an index.
+        let select = format!(
+            "WITH stage (name) AS (VALUES ('None'), ('Staging'), ('Production'), ('Archived'))
+             SELECT CAST({pairs} AS TEXT) FROM registered_model m WHERE "
+        );
+        let listed = match engine {
+            Engine::Sqlite => "m.no IN (SELECT value FROM json_each($1))",
+            Engine::Postgres => {
+                "m.no IN (SELECT CAST(value AS BIGINT) FROM json_array_elements_text(CAST($1 AS json)))"
+            }
+        };
+        Self { one: format!("{select}m.name = $1"), list: format!("{select}{listed}") }
+    }
+
+    fn of(engine: Engine) -> &'static Self {
+        match engine {
+            Engine::Sqlite => &SQLITE,
+            Engine::Postgres => &POSTGRES,
+        }
+    }
+}
+
+fn object_of_model(json: Json) -> String {
+    let tags = json.list(&json.object("'key', t.key, 'value', t.value"));
+    let tags = json.nested(&format!("SELECT {tags} FROM registered_model_tag t WHERE t.model_no = m.no"));
+    let aliases = json.list(&json.object("'alias', a.name, 'version', a.version"));
+    let aliases = json.nested(&format!("SELECT {aliases} FROM model_alias a WHERE a.model_no = m.no"));
+    // Stages in the order of their first versions.
+    let latest = json.list(&format!(
+        "{} ORDER BY (SELECT f.version FROM model_version f WHERE f.model_no = v.model_no AND f.stage = v.stage
+           ORDER BY f.version LIMIT 1)",
+        object_of_version(json, "m.name", "")
+    ));
+    let latest = json.nested(&format!(
+        "SELECT {latest} FROM stage CROSS JOIN model_version v WHERE v.model_no = m.no AND v.version =
+           (SELECT l.version FROM model_version l WHERE l.model_no = m.no AND l.stage = stage.name
+             ORDER BY l.version DESC LIMIT 1)"
+    ));
+    // An empty description is left out, as MLflow does for models, though not for versions.
+    json.object(&format!(
+        "'name', m.name, 'creation_timestamp', m.created_at, 'last_updated_timestamp', m.updated_at,
+         'description', NULLIF(m.description, ''), 'tags', {tags}, 'aliases', {aliases}, 'latest_versions', {latest}"
+    ))
+}
 
 impl Store {
     /// A model by its name.
     pub(crate) async fn registered_model(&self, name: &str) -> Result<RegisteredModel> {
         names::check_model(name)?;
-        let found = model_on(self.pool(), name).await?;
+        let found = model_on(self.engine(), self.pool(), name).await?;
         found.ok_or_else(|| no_model(name))
     }
 
@@ -60,25 +82,21 @@ impl Store {
         if numbers.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = match self.engine() {
-            Engine::Sqlite => LIST.as_str(),
-            Engine::Postgres => LIST_POSTGRES.as_str(),
-        };
         let list = serde_json::to_string(numbers).unwrap_or_default();
-        let rows = sqlx::query(sql).bind(list).fetch_all(self.pool()).await;
-        let mut models = gather(&rows.map_err(Error::database("reading registered models"))?)?;
+        let found = read(self.pool(), &Questions::of(self.engine()).list, list).await?;
+        let mut models: HashMap<i64, RegisteredModel> = found.into_iter().collect();
         Ok(numbers.iter().filter_map(|number| models.remove(number)).collect())
     }
 }
 
 /// A model by its name, as a transaction or the pool sees it.
 pub(super) async fn model_on<'c>(
+    engine: Engine,
     connection: impl sqlx::Executor<'c, Database = sqlx::Any>,
     name: &str,
 ) -> Result<Option<RegisteredModel>> {
-    let rows = sqlx::query(ONE.as_str()).bind(name).fetch_all(connection).await;
-    let models = gather(&rows.map_err(Error::database("reading a registered model"))?)?;
-    Ok(models.into_values().next())
+    let found = read(connection, &Questions::of(engine).one, name.to_owned()).await?;
+    Ok(found.into_iter().next().map(|(_, model)| model))
 }
 
 /// No model has this name.
@@ -86,16 +104,19 @@ pub(super) fn no_model(name: &str) -> Error {
     Error::missing(format!("Registered Model with name={name} not found"))
 }
 
-fn gather(rows: &[AnyRow]) -> Result<HashMap<i64, RegisteredModel>> {
-    read(rows).map_err(Error::database("reading registered models"))
+pub(super) fn sort_tags(tags: &mut [Tag]) {
+    tags.sort_by(|one, other| one.key.cmp(&other.key));
 }
 
-fn read(rows: &[AnyRow]) -> sqlx::Result<HashMap<i64, RegisteredModel>> {
-    let mut models = HashMap::new();
-    for row in sorted(rows)? {
-        read_part(row, &mut models)?;
-    }
-    for model in models.values_mut() {
+async fn read<'c>(
+    connection: impl sqlx::Executor<'c, Database = sqlx::Any>,
+    question: &'static str,
+    about: String,
+) -> Result<Vec<(i64, RegisteredModel)>> {
+    let found = sqlx::query_scalar::<_, String>(question).bind(about).fetch_one(connection).await;
+    let read = found.and_then(|text| json::read::<Vec<(i64, RegisteredModel)>>(&text));
+    let mut models = read.map_err(Error::database("reading registered models"))?;
+    for (_, model) in &mut models {
         sort_tags(&mut model.tags);
         model.aliases.sort_by(|one, other| one.alias.cmp(&other.alias));
         model.latest_versions.iter_mut().for_each(|version| sort_tags(&mut version.tags));
@@ -103,82 +124,18 @@ fn read(rows: &[AnyRow]) -> sqlx::Result<HashMap<i64, RegisteredModel>> {
     Ok(models)
 }
 
-/// The rows by their kinds, and those of a kind by their ranks: what others belong to comes first.
-pub(super) fn sorted(rows: &[AnyRow]) -> sqlx::Result<Vec<&AnyRow>> {
-    let key = |row: &AnyRow| -> sqlx::Result<(i64, i64)> { Ok((row.try_get(0)?, row.try_get(3)?)) };
-    let mut keyed = rows.iter().map(|row| Ok((key(row)?, row))).collect::<sqlx::Result<Vec<_>>>()?;
-    keyed.sort_by_key(|(key, _)| *key);
-    Ok(keyed.into_iter().map(|(_, row)| row).collect())
-}
-
-pub(super) fn sort_tags(tags: &mut [Tag]) {
-    tags.sort_by(|one, other| one.key.cmp(&other.key));
-}
-
-fn read_part(row: &AnyRow, models: &mut HashMap<i64, RegisteredModel>) -> sqlx::Result<()> {
-    let (kind, number): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    if kind == 0 {
-        let model = RegisteredModel {
-            name: row.try_get(4)?,
-            // An empty one is left out, as MLflow does for models, though not for versions.
-            description: row.try_get::<Option<String>, _>(5)?.filter(|text| !text.is_empty()),
-            creation_timestamp: row.try_get(12)?,
-            last_updated_timestamp: row.try_get(13)?,
-            latest_versions: Vec::new(),
-            tags: Vec::new(),
-            aliases: Vec::new(),
-        };
-        models.insert(number, model);
-        return Ok(());
-    }
-    let Some(model) = models.get_mut(&number) else { return Ok(()) };
-    let version = VersionNumber(row.try_get(2)?);
-    match kind {
-        1 => model.tags.push(read_tag(row)?),
-        2 => model.aliases.push(Alias { alias: row.try_get(4)?, version }),
-        3 => {
-            let name = model.name.clone();
-            model.latest_versions.push(read_version(row, name, version)?);
-        }
-        _ => {
-            let tag = read_tag(row)?;
-            if let Some(latest) = model.latest_versions.iter_mut().find(|latest| latest.version == version) {
-                latest.tags.push(tag);
-            }
-        }
-    }
-    Ok(())
-}
-
-fn read_tag(row: &AnyRow) -> sqlx::Result<Tag> {
-    Ok(Tag { key: row.try_get(4)?, value: row.try_get(5)? })
-}
-
-/// Reads the columns from the fifth on: stage, source, status, description, user, run, link, message, times.
-pub(super) fn read_version(row: &AnyRow, name: String, version: VersionNumber) -> sqlx::Result<ModelVersion> {
-    Ok(ModelVersion {
-        name,
-        version,
-        current_stage: row.try_get(4)?,
-        source: row.try_get(5)?,
-        status: row.try_get(6)?,
-        description: row.try_get(7)?,
-        user_id: row.try_get(8)?,
-        run_id: row.try_get(9)?,
-        run_link: row.try_get(10)?,
-        status_message: row.try_get::<Option<String>, _>(11)?.filter(|text| !text.is_empty()),
-        creation_timestamp: row.try_get(12)?,
-        last_updated_timestamp: row.try_get(13)?,
-        tags: Vec::new(),
-        aliases: Vec::new(),
-    })
+/// The statements, for a look at their plans.
+#[cfg(test)]
+fn statements() -> [&'static str; 2] {
+    [&SQLITE.one, &SQLITE.list]
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use platform::database::Address;
-    use sqlx::AssertSqlSafe;
+    use sqlx::any::AnyRow;
+    use sqlx::{AssertSqlSafe, Row};
 
     use super::*;
     use crate::store::version_rows;
@@ -188,7 +145,7 @@ mod tests {
     async fn models_and_versions_are_read_by_indexes_alone() {
         let home = tempfile::tempdir().unwrap();
         let store = Store::open(&Address::Sqlite(home.path().join("registry.db")), "mlflow-artifacts:").await.unwrap();
-        for sql in [ONE.as_str(), LIST.as_str()].into_iter().chain(version_rows::statements()) {
+        for sql in statements().into_iter().chain(version_rows::statements()) {
             let plan: Vec<AnyRow> = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")))
                 .bind("owl")
                 .bind(1_i64)

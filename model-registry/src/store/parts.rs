@@ -120,6 +120,13 @@ impl Store {
     }
 }
 
+/// Selects rows of run, key and value, which are put behind it as `(VALUES …`, with what tags and params know of their run;
+/// [`OF_RUN`] comes behind them.
+pub(super) const WITH_RUN: &str = "SELECT v.column1, v.column2, v.column3, r.experiment_id, r.started_at FROM ";
+
+/// See [`WITH_RUN`]. SQLite needs the condition to tell what follows from a join.
+pub(super) const OF_RUN: &str = ") v JOIN run r ON r.no = v.column1 WHERE 1 = 1";
+
 /// Sets tags of a run. Of a key that occurs twice, the last value is kept.
 pub(super) async fn set_tags(connection: &mut AnyConnection, run: i64, tags: &[Pair]) -> Result<()> {
     let mut last: Vec<&Pair> = Vec::with_capacity(tags.len());
@@ -130,11 +137,12 @@ pub(super) async fn set_tags(connection: &mut AnyConnection, run: i64, tags: &[P
         }
     }
     for part in parts(&last) {
-        let mut statement = Statement::new("INSERT INTO run_tag (run_no, key, value) VALUES ");
+        let mut statement = Statement::new("INSERT INTO run_tag (run_no, key, value, experiment_id, started_at) ");
+        statement.push(WITH_RUN).push("(VALUES ");
         for tag in part {
             statement.row().number(run).text(&tag.key).text(&tag.value).end_row();
         }
-        statement.push(" ON CONFLICT (run_no, key) DO UPDATE SET value = excluded.value");
+        statement.push(OF_RUN).push(" ON CONFLICT (run_no, key) DO UPDATE SET value = excluded.value");
         statement.query().execute(&mut *connection).await.map_err(Error::database("setting tags of a run"))?;
     }
     Ok(())

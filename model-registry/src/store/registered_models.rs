@@ -164,14 +164,14 @@ impl Store {
 
     /// The model as it is after the change, which is committed.
     async fn committed_model(&self, mut write: Write, name: &str) -> Result<RegisteredModel> {
-        let model = model_on(write.connection(), name).await?.ok_or_else(|| no_model(name))?;
+        let model = model_on(self.engine(), write.connection(), name).await?.ok_or_else(|| no_model(name))?;
         write.commit().await?;
         Ok(model)
     }
 
     /// Why a model of this name cannot be made.
     async fn name_taken(&self, name: &str, is_prompt: bool) -> Result<Error> {
-        let existing = model_on(self.pool(), name).await?;
+        let existing = model_on(self.engine(), self.pool(), name).await?;
         let was_prompt = existing.is_some_and(|model| has_prompt_tag(&model.tags));
         let word = |prompt| if prompt { "Prompt" } else { "Registered Model" };
         if was_prompt != is_prompt {

@@ -1,9 +1,13 @@
 //! Searches of registered models and versions: one or two statements a page, another when a tag is asked for.
 
+use std::sync::LazyLock;
+
 use platform::database::{Engine, Statement};
 
 use super::Store;
+use super::json::{self, Json};
 use super::model_rows::sort_tags;
+use super::version_rows::object_of_version;
 use crate::filter::{self, Filter, Order, PROBE};
 use crate::limits::{MODELS_PAGE, VERSIONS_PAGE};
 use crate::registered::{ModelVersion, RegisteredModel};
@@ -26,28 +30,14 @@ pub(crate) struct Page<T> {
     pub(crate) next: Option<String>,
 }
 
-/// A page of versions with their tags as one JSON text, because the driver takes its time for each of hundreds of rows.
-/// What is put between the two parts finds the page.
-const VERSIONS: [&str; 2] = [
-    "SELECT json_group_array(json_object('name', name, 'version', version, 'creation_timestamp', created_at,
-        'last_updated_timestamp', updated_at, 'user_id', user_id, 'current_stage', stage, 'description', description,
-        'source', source, 'run_id', run_id, 'status', status, 'status_message', NULLIF(status_message, ''),
-        'run_link', run_link, 'tags', json((
-          SELECT json_group_array(json_object('key', t.key, 'value', t.value)) FROM model_version_tag t
-          WHERE t.model_no = page.model_no AND t.version = page.version))))
-    FROM (",
-    ") page",
-];
-const VERSIONS_POSTGRES: [&str; 2] = [
-    "SELECT CAST(COALESCE(json_agg(json_build_object('name', name, 'version', version, 'creation_timestamp', created_at,
-        'last_updated_timestamp', updated_at, 'user_id', user_id, 'current_stage', stage, 'description', description,
-        'source', source, 'run_id', run_id, 'status', status, 'status_message', NULLIF(status_message, ''),
-        'run_link', run_link, 'tags', COALESCE((
-          SELECT json_agg(json_build_object('key', t.key, 'value', t.value)) FROM model_version_tag t
-          WHERE t.model_no = page.model_no AND t.version = page.version), '[]'))), '[]') AS TEXT)
-    FROM (",
-    ") page",
-];
+/// Begins the question for a page of versions with their tags; where they are and which of them follow, and a `)`.
+static PAGE: LazyLock<String> = LazyLock::new(|| page_of_versions(Json(Engine::Sqlite)));
+static PAGE_POSTGRES: LazyLock<String> = LazyLock::new(|| page_of_versions(Json(Engine::Postgres)));
+
+fn page_of_versions(json: Json) -> String {
+    let versions = json.list(&object_of_version(json, "v.name", ""));
+    format!("SELECT CAST({versions} AS TEXT) FROM (SELECT v.*, m.name")
+}
 
 impl Store {
     /// Registered models, each with its tags, aliases and latest versions.
@@ -91,19 +81,15 @@ impl Store {
         let filter = filter::versions(search.filter.as_deref())?;
         let order = filter::versions_order(&search.order_by)?;
         let offset = page::offset(search.page_token.as_deref())?;
-        let [begin, end] = match self.engine() {
-            Engine::Sqlite => VERSIONS,
-            Engine::Postgres => VERSIONS_POSTGRES,
-        };
-        let mut statement = Statement::new(begin);
-        statement.push("SELECT v.*, m.name");
+        let mut statement = Statement::new(match self.engine() {
+            Engine::Sqlite => PAGE.as_str(),
+            Engine::Postgres => PAGE_POSTGRES.as_str(),
+        });
         self.push_versions(&mut statement, &filter, &order).await?;
-        statement.push(" LIMIT ").number(limit + 1).push(" OFFSET ").number(offset).push(end);
-        let doing = "searching model versions";
-        let (found,) =
-            statement.query_as::<(String,)>().fetch_one(self.pool()).await.map_err(Error::database(doing))?;
-        let read = serde_json::from_str::<Vec<ModelVersion>>(&found);
-        let mut items = read.map_err(|error| Error::database(doing)(sqlx::Error::Decode(error.into())))?;
+        statement.push(" LIMIT ").number(limit + 1).push(" OFFSET ").number(offset).push(") v");
+        let found = statement.query_as::<(String,)>().fetch_one(self.pool()).await;
+        let read = found.and_then(|(text,)| json::read::<Vec<ModelVersion>>(&text));
+        let mut items = read.map_err(Error::database("searching model versions"))?;
         let next = cut(&mut items, limit, offset);
         items.iter_mut().for_each(|version| sort_tags(&mut version.tags));
         Ok(Page { items, next })
@@ -119,7 +105,7 @@ impl Store {
 
     /// The condition of a filter that finds few enough rows to begin with it.
     async fn first_of(&self, filter: &Filter) -> Result<Option<usize>> {
-        let Some(probe) = filter.probe(self.engine()) else { return Ok(None) };
+        let Some(probe) = filter.probe(self.engine(), PROBE) else { return Ok(None) };
         let found = probe.query_as::<(i64, i64)>().fetch_all(self.pool()).await;
         let found = found.map_err(Error::database("looking how much a filter finds"))?;
         let fewest = found.into_iter().filter(|(_, count)| *count < PROBE).min_by_key(|(_, count)| *count);

@@ -7,7 +7,7 @@ use platform::database::Statement;
 use sqlx::AnyConnection;
 
 use super::Store;
-use super::parts::set_tags;
+use super::parts::{OF_RUN, WITH_RUN, set_tags};
 use super::runs::{ActiveRun, RUN_NAME};
 use super::sets::parts;
 use crate::entities::{Metric, Pair};
@@ -140,11 +140,13 @@ async fn logged_model_numbers(
 async fn add_params(connection: &mut AnyConnection, run: ActiveRun, run_id: &str, batch: &Batch) -> Result<()> {
     let mut refused = Vec::new();
     for part in parts(&batch.params) {
-        let mut statement = Statement::new("INSERT INTO param (run_no, key, value) VALUES ");
+        let mut statement = Statement::new("INSERT INTO param (run_no, key, value, experiment_id, started_at) ");
+        statement.push(WITH_RUN).push("(VALUES ");
         for param in part {
             statement.row().number(run.no).text(&param.key).text(&param.value).end_row();
         }
         // An update to the same, so that the row is given back.
+        statement.push(OF_RUN);
         statement.push(" ON CONFLICT (run_no, key) DO UPDATE SET value = param.value RETURNING key, value");
         let rows: Vec<(String, String)> =
             statement.query_as().fetch_all(&mut *connection).await.map_err(Error::database("logging params"))?;

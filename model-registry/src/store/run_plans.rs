@@ -2,20 +2,26 @@
 //! measured here, for it depends on the machine; a plan does not.
 #![allow(clippy::unwrap_used)]
 
-use platform::database::{Address, Engine};
+use platform::database::{Address, Engine, Statement};
 use sqlx::AssertSqlSafe;
 
 use super::Store;
 use super::experiments::Page;
 use super::run_search::RunSearch;
 use crate::entities::View;
-use crate::filter::{runs, runs_order};
+use crate::filter::{PROBE, runs, runs_order};
 
 const RUNS: i64 = 20_000;
 
-/// Every run has a metric `loss` between 0 and 1 and a tag `site` of 1000 values.
+/// Every run has a metric `loss` between 0 and 1, a tag `site` of 1000 values and a tag `zone` of 10.
 async fn fill(store: &Store) {
     let numbers = format!("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {RUNS})");
+    let tag = |key: &str, letter: char, values: u32| {
+        format!(
+            "INSERT INTO run_tag (run_no, key, value, experiment_id, started_at)
+             {numbers} SELECT i, '{key}', '{letter}' || CAST(i % {values} AS TEXT), 0, i FROM n"
+        )
+    };
     for insert in [
         format!(
             "INSERT INTO run (no, id, experiment_id, name, user_id, status, started_at, lifecycle, artifact_uri)
@@ -25,9 +31,8 @@ async fn fill(store: &Store) {
             "INSERT INTO latest_metric (run_no, key, step, time, value, is_nan)
              {numbers} SELECT i, 'loss', 0, 0, (i * 7919 % {RUNS}) * 1.0 / {RUNS}, 0 FROM n"
         ),
-        format!(
-            "INSERT INTO run_tag (run_no, key, value) {numbers} SELECT i, 'site', 's' || CAST(i % 1000 AS TEXT) FROM n"
-        ),
+        tag("site", 's', 1000),
+        tag("zone", 'z', 10),
     ] {
         sqlx::query(AssertSqlSafe(insert)).execute(store.pool()).await.unwrap();
     }
@@ -49,19 +54,36 @@ fn search(filter: &str, order_by: &[&str]) -> RunSearch {
     }
 }
 
-/// One line for each step.
+const EXPLAIN: &str = "EXPLAIN QUERY PLAN SELECT r.id";
+
 async fn sqlite_plan(store: &Store, search: &RunSearch, metric: Option<&str>) -> Vec<String> {
-    const EXPLAIN: &str = "EXPLAIN QUERY PLAN SELECT r.id";
     let mut connection = store.pool().acquire().await.unwrap();
     let statement = match metric {
         Some(key) => store.by_metric(EXPLAIN, search, key),
         None => {
-            let first = store.few(&mut connection, &search.filter).await.unwrap();
+            let first = store.few(&mut connection, &search.filter, PROBE).await.unwrap();
             store.by_order(EXPLAIN, search, first)
         }
     };
-    let rows: Vec<(i64, i64, i64, String)> = statement.query_as().fetch_all(&mut *connection).await.unwrap();
+    drop(connection);
+    explained(store, statement).await
+}
+
+/// One line for each step.
+async fn explained(store: &Store, statement: Statement) -> Vec<String> {
+    let rows: Vec<(i64, i64, i64, String)> = statement.query_as().fetch_all(store.pool()).await.unwrap();
     rows.into_iter().map(|row| row.3).collect()
+}
+
+/// The search finds the newest runs of the zone whose loss is great enough, and its second page those that come next.
+async fn newest_of_zone(store: &Store, search: &RunSearch) {
+    let wanted: Vec<i64> =
+        (1..=RUNS).rev().filter(|i| i % 10 == 7 && (i * 7919 % RUNS) as f64 / RUNS as f64 > 0.1).take(200).collect();
+    let (first, next) = store.search_runs(search).await.unwrap();
+    let second = RunSearch { page: Page::new(100, next.as_deref()).unwrap(), ..search.clone() };
+    let (second, _) = store.search_runs(&second).await.unwrap();
+    let found: Vec<i64> = first.iter().chain(&second).map(|run| run.info.start_time).collect();
+    assert_eq!(found, wanted);
 }
 
 async fn postgres_plan(store: &Store, search: &RunSearch) -> String {
@@ -84,6 +106,19 @@ async fn sqlite_begins_where_few_rows_are() {
     let plan = sqlite_plan(&store, &search("metrics.loss > 0.99 AND tags.site != 's7'", &[]), None).await;
     begins_with(&plan, "SEARCH r USING INTEGER PRIMARY KEY");
     assert!(plan.iter().any(|step| step.contains("INDEX latest_metric_value (key=? AND value>?)")), "{plan:#?}");
+
+    // All conditions on parts are tested before a run is read.
+    let plan = sqlite_plan(&store, &search("tags.site = 's7' AND metrics.loss > 0.1", &[]), None).await.join("\n");
+    let within = plan.split_once("LIST SUBQUERY").unwrap().1;
+    assert!(within.contains("INDEX run_tag_value (key=? AND <expr>=?)"), "{plan}");
+    assert!(within.contains("PRIMARY KEY (run_no=? AND key=?)"), "{plan}");
+
+    // A tag of many runs has them newest first.
+    let in_zone = search("metrics.loss > 0.1 AND tags.zone = 'z7'", &[]);
+    let plan = explained(&store, store.newest_first(EXPLAIN, &in_zone).unwrap()).await;
+    begins_with(&plan, "SEARCH t USING COVERING INDEX run_tag_value (key=? AND <expr>=? AND experiment_id=?)");
+    assert!(!plan.iter().any(|step| step.as_str() == "USE TEMP B-TREE FOR ORDER BY"), "{plan:#?}");
+    newest_of_zone(&store, &in_zone).await;
 
     // Many rows: runs come in their order, and the page is soon full.
     let plan = sqlite_plan(&store, &search("metrics.loss > 0.1", &[]), None).await;
@@ -121,6 +156,7 @@ async fn postgres_begins_where_few_rows_are() {
         let plan = postgres_plan(&store, &search(filter, &[])).await;
         assert!(plan.contains("run_of_experiment"), "{filter}\n{plan}");
     }
+    newest_of_zone(&store, &search("metrics.loss > 0.1 AND tags.zone = 'z7'", &[])).await;
     let by_metric = search("tags.site != 's7'", &["metrics.loss DESC"]);
     let (rows, _) = store.search_runs(&by_metric).await.unwrap();
     assert_eq!(rows.len(), 100);

@@ -3,6 +3,7 @@
 //! An experiment may have 100,000 runs and more. A search looks at as few of them as it can:
 //! - Rows come in the order of an index (newest first, or by a metric), each is tested, and the search stops when the page
 //!   is full.
+//! - A tag or param of some value has an index of its runs, newest first, for each experiment.
 //! - A condition that an index finds few rows for, fewer than [`PROBE`], is where the search begins instead. PostgreSQL
 //!   decides that by its statistics; on SQLite one short statement counts first.
 
@@ -16,6 +17,9 @@ use super::sets::push_one_of;
 use crate::entities::{Run, View};
 use crate::filter::{Filter, Order, PROBE};
 use crate::{Error, Result};
+
+/// Fewer rows than this are rare.
+const RARE: i64 = 100;
 
 /// From so many runs on an experiment is large.
 const LARGE: i64 = 5000;
@@ -43,7 +47,10 @@ impl Store {
     }
 
     async fn run_rows(&self, connection: &mut AnyConnection, search: &RunSearch) -> Result<Vec<Row>> {
-        let first = self.few(connection, &search.filter).await?;
+        let newest_first = self.newest_first(COLUMNS, search);
+        // Where an index has the matching runs in their order, only what is rare is worth to begin with.
+        let few = if newest_first.is_some() { RARE } else { PROBE };
+        let first = self.few(connection, &search.filter, few).await?;
         // Runs with a number for the metric come before the others: often these fill the page.
         if first.is_none()
             && let Some(key) = search.order.first_metric()
@@ -55,18 +62,28 @@ impl Store {
                 return Ok(rows);
             }
         }
+        if first.is_none()
+            && let Some(statement) = newest_first
+        {
+            return fetch(connection, statement).await;
+        }
         fetch(connection, self.by_order(COLUMNS, search, first)).await
     }
 
-    /// The condition that finds the fewest rows, if these are few.
-    pub(super) async fn few(&self, connection: &mut AnyConnection, filter: &Filter) -> Result<Option<usize>> {
+    /// The condition that finds the fewest rows, if these are fewer than `most`.
+    pub(super) async fn few(
+        &self,
+        connection: &mut AnyConnection,
+        filter: &Filter,
+        most: i64,
+    ) -> Result<Option<usize>> {
         if self.engine() == Engine::Postgres {
             return Ok(None);
         }
-        let Some(probe) = filter.probe(self.engine()) else { return Ok(None) };
+        let Some(probe) = filter.probe(self.engine(), most) else { return Ok(None) };
         let counts: Vec<(i64, i64)> =
             probe.query_as().fetch_all(connection).await.map_err(Error::database("counting what a filter finds"))?;
-        let fewest = counts.into_iter().filter(|(_, found)| *found < PROBE).min_by_key(|(_, found)| *found);
+        let fewest = counts.into_iter().filter(|(_, found)| *found < most).min_by_key(|(_, found)| *found);
         Ok(fewest.and_then(|(place, _)| usize::try_from(place).ok()))
     }
 
@@ -89,6 +106,26 @@ impl Store {
         search.order.push(&mut statement, self.engine());
         search.page.push(&mut statement);
         statement
+    }
+
+    /// Runs of one experiment newest first, along the index of a tag or param that must have some value; `None` for other
+    /// searches.
+    pub(super) fn newest_first(&self, select: &'static str, search: &RunSearch) -> Option<Statement> {
+        let (place, table) = search.filter.newest_first()?;
+        let &[experiment] = search.experiments.as_slice() else { return None };
+        if !search.order.is_newest_first() {
+            return None;
+        }
+        let mut statement = Statement::new(select);
+        statement.push(" FROM ").push(table);
+        // SQLite takes the tables in this order.
+        statement.push(if self.engine() == Engine::Sqlite { " CROSS JOIN" } else { " JOIN" });
+        statement.push(" run r ON r.no = t.run_no WHERE t.experiment_id = ").number(experiment);
+        statement.push(" AND r.lifecycle").push(search.view.sql());
+        search.filter.push_behind(&mut statement, self.engine(), place);
+        Order::push_newest_first(&mut statement, self.engine());
+        search.page.push(&mut statement);
+        Some(statement)
     }
 
     /// Only runs with a number for the metric, in its order.

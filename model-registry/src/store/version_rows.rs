@@ -2,49 +2,80 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row;
-use sqlx::any::AnyRow;
+use platform::database::Engine;
 
 use super::Store;
-use super::model_rows::{no_model, read_version, sort_tags, sorted};
+use super::json::{self, Json};
+use super::model_rows::{no_model, sort_tags};
 use crate::names::{self, Stage};
-use crate::registered::{ModelVersion, Tag};
+use crate::registered::ModelVersion;
 use crate::{Error, Result, VersionNumber};
 
-/// Which version: by its number.
-const BY_NUMBER: &str = "WITH page AS (
-  SELECT m.no AS no, m.name AS name, CAST($2 AS BIGINT) AS version FROM registered_model m WHERE m.name = $1)";
-/// Which version: by an alias.
-const BY_ALIAS: &str = "WITH page AS (
-  SELECT m.no AS no, m.name AS name, a.version AS version
-  FROM registered_model m JOIN model_alias a ON a.model_no = m.no WHERE m.name = $1 AND a.name = $2)";
-/// Which version: the latest.
-const LATEST: &str = "WITH page AS (
-  SELECT m.no AS no, m.name AS name,
-    (SELECT v.version FROM model_version v WHERE v.model_no = m.no ORDER BY v.version DESC LIMIT 1) AS version
-  FROM registered_model m WHERE m.name = $1)";
+/// A version by its number, by an alias, and the latest.
+struct Questions {
+    by_number: String,
+    by_alias: String,
+    latest: String,
+}
 
-/// The version of `page`, its tags, and the aliases that name it; a row each.
-const PARTS: &str = "
-SELECT 0 AS kind, page.name AS model, v.version AS version, 0 AS rank, v.stage AS a, v.source AS b, v.status AS c,
-    v.description AS d, v.user_id AS e, v.run_id AS f, v.run_link AS g, v.status_message AS h, v.created_at AS t,
-    v.updated_at AS u
-  FROM page JOIN model_version v ON v.model_no = page.no AND v.version = page.version
-UNION ALL SELECT 1, '', 0, 0, t.key, t.value, '', '', '', '', '', '', 0, 0
-  FROM page JOIN model_version_tag t ON t.model_no = page.no AND t.version = page.version
-UNION ALL SELECT 2, '', 0, 0, a.name, '', '', '', '', '', '', '', 0, 0
-  FROM page JOIN model_alias a ON a.model_no = page.no AND a.version = page.version";
+static SQLITE: LazyLock<Questions> = LazyLock::new(|| Questions::new(Engine::Sqlite));
+static POSTGRES: LazyLock<Questions> = LazyLock::new(|| Questions::new(Engine::Postgres));
 
-static ONE: LazyLock<String> = LazyLock::new(|| format!("{BY_NUMBER}{PARTS}"));
-static ALIASED: LazyLock<String> = LazyLock::new(|| format!("{BY_ALIAS}{PARTS}"));
-static LAST: LazyLock<String> = LazyLock::new(|| format!("{LATEST}{PARTS}"));
+impl Questions {
+    fn new(engine: Engine) -> Self {
+        let json = Json(engine);
+        let aliases = json.list("n.name");
+        let aliases = json.nested(&format!(
+            "SELECT {aliases} FROM model_alias n WHERE n.model_no = v.model_no AND n.version = v.version"
+        ));
+        let version = object_of_version(json, "m.name", &format!(", 'aliases', {aliases}"));
+        let select = format!("SELECT CAST({version} AS TEXT) FROM registered_model m");
+        Self {
+            by_number: format!(
+                "{select} JOIN model_version v ON v.model_no = m.no
+                 WHERE m.name = $1 AND v.version = CAST($2 AS BIGINT)"
+            ),
+            by_alias: format!(
+                "{select} JOIN model_alias a ON a.model_no = m.no
+                 JOIN model_version v ON v.model_no = m.no AND v.version = a.version
+                 WHERE m.name = $1 AND a.name = $2"
+            ),
+            latest: format!(
+                "{select} JOIN model_version v ON v.model_no = m.no AND v.version =
+                   (SELECT l.version FROM model_version l WHERE l.model_no = m.no ORDER BY l.version DESC LIMIT 1)
+                 WHERE m.name = $1"
+            ),
+        }
+    }
+
+    fn of(engine: Engine) -> &'static Self {
+        match engine {
+            Engine::Sqlite => &SQLITE,
+            Engine::Postgres => &POSTGRES,
+        }
+    }
+}
+
+/// The version `v` of the model that `model` names, with its tags and what `more` adds.
+pub(super) fn object_of_version(json: Json, model: &str, more: &str) -> String {
+    let tags = json.list(&json.object("'key', t.key, 'value', t.value"));
+    let tags = json.nested(&format!(
+        "SELECT {tags} FROM model_version_tag t WHERE t.model_no = v.model_no AND t.version = v.version"
+    ));
+    json.object(&format!(
+        "'name', {model}, 'version', v.version, 'creation_timestamp', v.created_at,
+         'last_updated_timestamp', v.updated_at, 'user_id', v.user_id, 'current_stage', v.stage,
+         'description', v.description, 'source', v.source, 'run_id', v.run_id, 'status', v.status,
+         'status_message', NULLIF(v.status_message, ''), 'run_link', v.run_link, 'tags', {tags}{more}"
+    ))
+}
 
 impl Store {
     /// A version by its number.
     pub(crate) async fn model_version(&self, name: &str, version: &str) -> Result<ModelVersion> {
         names::check_model(name)?;
         let version = names::version(version)?;
-        version_on(self.pool(), name, version).await?.ok_or_else(|| no_version(name, version))
+        version_on(self.engine(), self.pool(), name, version).await?.ok_or_else(|| no_version(name, version))
     }
 
     /// The version that an alias names; `latest` is the greatest number.
@@ -52,14 +83,16 @@ impl Store {
         names::check_model(name)?;
         names::check_alias(alias)?;
         let latest = alias.eq_ignore_ascii_case("latest");
+        let questions = Questions::of(self.engine());
         let question = if latest {
-            sqlx::query(LAST.as_str()).bind(name)
+            sqlx::query_scalar(questions.latest.as_str()).bind(name)
         } else {
-            sqlx::query(ALIASED.as_str()).bind(name).bind(alias)
+            sqlx::query_scalar(questions.by_alias.as_str()).bind(name).bind(alias)
         };
-        let rows = question.fetch_all(self.pool()).await.map_err(Error::database("reading an alias"))?;
-        if let Some(version) = gather(&rows)? {
-            return Ok(version);
+        let found: Option<String> =
+            question.fetch_optional(self.pool()).await.map_err(Error::database("reading an alias"))?;
+        if let Some(version) = found {
+            return read(&version);
         }
         self.check_model_exists(name).await?;
         if latest {
@@ -111,12 +144,14 @@ impl Store {
 
 /// A version by its number, as a transaction or the pool sees it.
 pub(super) async fn version_on<'c>(
+    engine: Engine,
     connection: impl sqlx::Executor<'c, Database = sqlx::Any>,
     name: &str,
     version: VersionNumber,
 ) -> Result<Option<ModelVersion>> {
-    let rows = sqlx::query(ONE.as_str()).bind(name).bind(version.0).fetch_all(connection).await;
-    gather(&rows.map_err(Error::database("reading a model version"))?)
+    let question = sqlx::query_scalar::<_, String>(Questions::of(engine).by_number.as_str()).bind(name).bind(version.0);
+    let found = question.fetch_optional(connection).await.map_err(Error::database("reading a model version"))?;
+    found.map(|text| read(&text)).transpose()
 }
 
 /// No version has this number.
@@ -124,30 +159,15 @@ pub(super) fn no_version(name: &str, version: VersionNumber) -> Error {
     Error::missing(format!("Model Version (name={name}, version={version}) not found"))
 }
 
-fn gather(rows: &[AnyRow]) -> Result<Option<ModelVersion>> {
-    read(rows).map_err(Error::database("reading a model version"))
-}
-
-fn read(rows: &[AnyRow]) -> sqlx::Result<Option<ModelVersion>> {
-    let mut version: Option<ModelVersion> = None;
-    for row in sorted(rows)? {
-        let kind: i64 = row.try_get(0)?;
-        match (kind, &mut version) {
-            (0, _) => version = Some(read_version(row, row.try_get(1)?, VersionNumber(row.try_get(2)?))?),
-            (1, Some(version)) => version.tags.push(Tag { key: row.try_get(4)?, value: row.try_get(5)? }),
-            (_, Some(version)) => version.aliases.push(row.try_get(4)?),
-            (_, None) => {}
-        }
-    }
-    if let Some(version) = &mut version {
-        sort_tags(&mut version.tags);
-        version.aliases.sort();
-    }
+fn read(text: &str) -> Result<ModelVersion> {
+    let mut version: ModelVersion = json::read(text).map_err(Error::database("reading a model version"))?;
+    sort_tags(&mut version.tags);
+    version.aliases.sort();
     Ok(version)
 }
 
 /// The statements that find one version, for a look at their plans.
 #[cfg(test)]
 pub(super) fn statements() -> [&'static str; 3] {
-    [ONE.as_str(), ALIASED.as_str(), LAST.as_str()]
+    [&SQLITE.by_number, &SQLITE.by_alias, &SQLITE.latest]
 }

@@ -1,5 +1,7 @@
 //! Changes of model versions.
 
+use platform::database::Engine;
+
 use super::model_rows::no_model;
 use super::registered_models::has_prompt_tag;
 use super::sources::{Asked, Resolved};
@@ -38,7 +40,7 @@ impl Store {
         new.tags.iter().try_for_each(names::check_tag)?;
         let tags = names::last_of_each(&new.tags);
         let model = self.lock_model(&mut write, &new.name).await?;
-        if let Some(made) = made_before(&mut write, model.no, &new.name, &tags).await? {
+        if let Some(made) = made_before(self.engine(), &mut write, model.no, &new.name, &tags).await? {
             return Ok(made);
         }
         let (version, now) = (VersionNumber(model.next_version), now_millis());
@@ -227,7 +229,7 @@ impl Store {
 
     /// The version as it is after the change, which is committed.
     async fn committed_version(&self, mut write: Write, name: &str, version: VersionNumber) -> Result<ModelVersion> {
-        let found = version_on(write.connection(), name, version).await?;
+        let found = version_on(self.engine(), write.connection(), name, version).await?;
         let found = found.ok_or_else(|| no_version(name, version))?;
         write.commit().await?;
         Ok(found)
@@ -237,7 +239,13 @@ impl Store {
 const READY: &str = "READY";
 
 /// The version of a model that was made under the same key, if the tags have one.
-async fn made_before(write: &mut Write, model: i64, name: &str, tags: &[Tag]) -> Result<Option<ModelVersion>> {
+async fn made_before(
+    engine: Engine,
+    write: &mut Write,
+    model: i64,
+    name: &str,
+    tags: &[Tag],
+) -> Result<Option<ModelVersion>> {
     let Some(key) = tags.iter().find(|tag| tag.key == IDEMPOTENCY_TAG) else { return Ok(None) };
     let found = sqlx::query_scalar(
         "SELECT version FROM model_version_tag
@@ -251,7 +259,7 @@ async fn made_before(write: &mut Write, model: i64, name: &str, tags: &[Tag]) ->
     .await
     .map_err(Error::database("looking for a model version"))?;
     match found {
-        Some(version) => version_on(write.connection(), name, VersionNumber(version)).await,
+        Some(version) => version_on(engine, write.connection(), name, VersionNumber(version)).await,
         None => Ok(None),
     }
 }

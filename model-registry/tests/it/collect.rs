@@ -101,6 +101,42 @@ impl World {
 }
 
 #[tokio::test]
+async fn what_was_sent_for_a_version_that_is_not_there_goes_too() {
+    let world = World::new().await;
+    let registry = &world.registry;
+    let sent = json!([{"key": "safari.idempotency_key", "value": "k"}]);
+    let mut made = Vec::new();
+    for (name, tags) in [("used", &sent), ("broken off", &sent), ("logged", &json!([]))] {
+        let body = json!({"experiment_id": "0", "name": name, "tags": tags});
+        let info = registry.must("POST", "logged-models", body).await["model"]["info"].clone();
+        let uri = info["artifact_uri"].as_str().unwrap().to_owned();
+        world.write(&format!("{uri}/MLmodel"), 10);
+        made.push((info["model_id"].as_str().unwrap().to_owned(), uri));
+    }
+    registry.must("POST", "registered-models/create", json!({"name": "owl"})).await;
+    let version = json!({"name": "owl", "source": format!("models:/{}", made[0].0), "model_id": made[0].0});
+    registry.must("POST", "model-versions/create", version).await;
+
+    // One that was begun a moment ago may still be under way.
+    assert_eq!(world.collect(false).await.given_up, 0);
+    registry.change("UPDATE logged_model SET created_at = created_at - 90000000").await;
+    assert_eq!((world.collect(true).await.given_up, world.collect(false).await.given_up), (1, 1));
+    assert_eq!(world.collect(false).await.logged_models, 0);
+    world.wait().await;
+    assert_eq!(world.collect(false).await.logged_models, 1);
+    world.wait().await;
+    world.collect(false).await;
+    assert_eq!(made.iter().map(|(_, uri)| world.has(uri)).collect::<Vec<_>>(), [true, false, true]);
+
+    // The version goes, and whoever removed it died before its files were given up.
+    registry.must("DELETE", "model-versions/delete", json!({"name": "owl", "version": "1"})).await;
+    assert_eq!(world.collect(false).await.given_up, 1);
+    world.wait().await;
+    assert_eq!(world.collect(false).await.logged_models, 1);
+    assert!(!world.has(&made[0].1) && world.has(&made[2].1));
+}
+
+#[tokio::test]
 async fn what_was_deleted_goes_when_its_grace_period_is_over() {
     let world = World::new().await;
     let registry = &world.registry;

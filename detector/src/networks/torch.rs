@@ -1,34 +1,14 @@
-//! The two TorchScript networks: boxes (SSDLite) and crop embedder (EfficientNet-Lite0).
+//! The networks on libtorch.
 
 use std::path::Path;
 
 use tch::{CModule, Device, IValue, Kind, Tensor};
 
+use super::{EMBEDDING_SIZE, Embedded, RawBoxes};
 use crate::nms::COCO_CLASSES;
 use crate::preprocess::{DETECTOR_SIDE, EMBEDDER_SIDE};
 use crate::taxonomy::IMAGENET_CLASSES;
 use crate::{Error, Result};
-
-/// Values in an embedding.
-pub const EMBEDDING_SIZE: usize = 1280;
-
-/// What the boxes network says of one picture, before suppression.
-#[derive(Debug, Clone)]
-pub struct RawBoxes {
-    /// Anchors x 4: ymin, xmin, ymax, xmax as shares of the picture.
-    pub boxes: Vec<f32>,
-    /// Anchors x 91: COCO scores, 0 to 1.
-    pub scores: Vec<f32>,
-}
-
-/// What the embedder says of one crop.
-#[derive(Debug, Clone)]
-pub struct Embedded {
-    /// [`EMBEDDING_SIZE`] features.
-    pub embedding: Vec<f32>,
-    /// Probabilities of the ImageNet-1k classes.
-    pub probabilities: Vec<f32>,
-}
 
 /// Both networks on one device. Calls may come from several threads at once.
 #[derive(Debug)]
@@ -60,6 +40,11 @@ impl Networks {
     /// Where they run.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// Lets each call from this thread use so many threads.
+    pub fn use_threads(&self, threads: i32) {
+        tch::set_num_threads(threads);
     }
 
     /// Boxes of each picture; every picture is 300 x 300 RGB bytes in rows.
@@ -127,7 +112,7 @@ fn load_module(path: &Path, device: Device) -> Result<CModule> {
 fn run(module: &CModule, input: Tensor) -> Result<Vec<Tensor>> {
     let output = tch::no_grad(|| module.forward_is(&[IValue::Tensor(input)]))?;
     let IValue::Tuple(values) = output else {
-        return Err(Error::Torch(tch::TchError::Torch("the network returns no tuple".to_owned())));
+        return Err(Error::Torch("the network returns no tuple".to_owned()));
     };
     Ok(values
         .into_iter()
@@ -150,7 +135,7 @@ fn rows(tensor: &Tensor, count: usize) -> Result<Vec<Vec<f32>>> {
 
 fn shape_error(expected: &str, outputs: &[Tensor]) -> Error {
     let shapes: Vec<Vec<i64>> = outputs.iter().map(Tensor::size).collect();
-    Error::Torch(tch::TchError::Torch(format!("expected {expected}, the network returned shapes {shapes:?}")))
+    Error::Torch(format!("expected {expected}, the network returned shapes {shapes:?}"))
 }
 
 fn first_line(error: &tch::TchError) -> String {

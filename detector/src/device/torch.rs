@@ -1,46 +1,19 @@
-//! Where the networks run: the processor, or a CUDA device found when the program starts.
+//! CUDA as libtorch knows it.
 #![allow(unsafe_code)]
 
 use std::path::Path;
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
 use tch::Cuda;
 pub use tch::Device;
 use tracing::{info, warn};
 
+use super::DeviceChoice;
 use crate::{Error, Result};
 
 /// libtorch's settings of its allocator on a GPU.
 const ALLOCATOR_VARIABLE: &str = "PYTORCH_CUDA_ALLOC_CONF";
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
-
-/// What the configuration asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceChoice {
-    /// CUDA where it can be had, else the processor.
-    #[default]
-    Auto,
-    /// The processor.
-    Cpu,
-    /// CUDA, or an error.
-    Cuda,
-}
-
-impl FromStr for DeviceChoice {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            "cuda" => Ok(Self::Cuda),
-            other => Err(Error::Device(format!("detector.device is {other}; it can be auto, cpu or cuda"))),
-        }
-    }
-}
 
 /// The device to use. For CUDA, `libtorch_cuda.so` is loaded from `cuda_folder`, or from where the loader finds it.
 pub fn choose(choice: DeviceChoice, cuda_folder: Option<&Path>) -> Result<Device> {
