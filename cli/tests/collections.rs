@@ -1,6 +1,5 @@
 //! Collections beside `kill -9`: what was answered is there, what is sent again is there once, and no photograph is lost
 //! sight of.
-#![cfg(feature = "torch")]
 #![allow(clippy::unwrap_used)]
 
 mod common;
