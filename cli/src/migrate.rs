@@ -1,4 +1,4 @@
-//! `safari migrate`: brings the tables of the state of runs, of the registry and of identity up to date.
+//! `safari migrate`: brings the tables of the state of runs, of the registry, of identity and of collections up to date.
 
 use std::process::ExitCode;
 
@@ -28,9 +28,15 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
     let of_state = pipeline::Store::pending(&Database::open(&state).await?).await?;
     let of_registry = model_registry::store::Store::pending(&registry).await?;
     let of_identity = platform::identity::store::Store::pending(&Database::open(&identity).await?).await?;
-    let all =
-        [("state", &state, &of_state), ("registry", &registry, &of_registry), ("identity", &identity, &of_identity)];
-    for (name, address, pending) in all {
+    let (collections, of_collections) = (config.collections_address(), pending_collections(config).await?);
+    let all = [
+        ("state", &state, Some(&of_state)),
+        ("registry", &registry, Some(&of_registry)),
+        ("identity", &identity, Some(&of_identity)),
+        ("collections", &collections, of_collections.as_ref()),
+    ];
+    for (name, address, pending) in all.iter().filter_map(|(name, address, pending)| Some((name, address, (*pending)?)))
+    {
         if pending.is_empty() {
             print(&format!("{name} in {address}: up to date"))?;
         }
@@ -39,12 +45,40 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
             print(&format!("{name} in {address}: {migration} {verb}"))?;
         }
     }
-    let missing = of_state.len() + of_registry.len() + of_identity.len();
+    let missing: usize = all.iter().filter_map(|(_, _, pending)| pending.map(Vec::len)).sum();
     if args.check {
         return if missing == 0 { Ok(ExitCode::SUCCESS) } else { Err(Error::OldTables(missing)) };
     }
     open_store(config).await?;
     model_registry::store::Store::open(&registry, ARTIFACT_ROOT).await?;
     platform::identity::store::Store::open(&identity).await?;
+    migrate_collections(config).await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// None where no collections are kept, as by a program without networks.
+#[cfg(feature = "torch")]
+async fn pending_collections(config: &Config) -> Result<Option<Vec<String>>> {
+    if !config.collections.enabled {
+        return Ok(None);
+    }
+    Ok(Some(serving::collections::pending(&Database::open(&config.collections_address()).await?).await?))
+}
+
+#[cfg(not(feature = "torch"))]
+async fn pending_collections(_config: &Config) -> Result<Option<Vec<String>>> {
+    Ok(None)
+}
+
+#[cfg(feature = "torch")]
+async fn migrate_collections(config: &Config) -> Result<()> {
+    if config.collections.enabled {
+        serving::collections::migrate(&Database::open(&config.collections_address()).await?).await?;
+    }
+    Ok(())
+}
+
+#[cfg(not(feature = "torch"))]
+async fn migrate_collections(_config: &Config) -> Result<()> {
+    Ok(())
 }

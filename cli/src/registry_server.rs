@@ -150,7 +150,7 @@ pub(crate) async fn serving(options: &Options, stopped: watch::Receiver<bool>) -
     Ok(tokio::spawn(service.run(stopped)))
 }
 
-fn database(text: &str) -> std::result::Result<Address, String> {
+pub(crate) fn database(text: &str) -> std::result::Result<Address, String> {
     platform::config::database_address(text).ok_or_else(|| {
         "give sqlite:///absolute/path.db, sqlite:path.db or postgres://USER:PASSWORD@HOST/DATABASE".to_owned()
     })

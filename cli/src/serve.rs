@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use platform::config::Config;
+use platform::database::Address;
 #[cfg(feature = "torch")]
 use {
     crate::signals::Signals,
@@ -16,6 +17,7 @@ use {
 };
 
 use crate::error::Result;
+use crate::registry_server::database;
 
 const NOTES: &str = "Which model answers is said by --model (MODEL_PATH): models:/NAME@ALIAS or models:/NAME/VERSION of the \
 registry, a model folder, a TorchScript .pt file with a signature beside it, or nothing for the one that is shipped. An alias \
@@ -28,6 +30,9 @@ pub(crate) struct ServeArgs {
     /// Port 0 takes any free one; other addresses than loopback need identity [default: serve.listen]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
+    /// People's collections: sqlite:///PATH or postgres://USER:PASSWORD@HOST/DATABASE [default: collections.database]
+    #[arg(long, value_name = "URL", value_parser = database)]
+    collections: Option<Address>,
 }
 
 /// Says that this program has no networks.
@@ -41,6 +46,9 @@ pub(crate) async fn run(_args: ServeArgs, _config: Config) -> Result<ExitCode> {
 pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<ExitCode> {
     let mut options = Options::of(&config)?;
     options.listen = args.listen.unwrap_or(options.listen);
+    if let (Some(address), Some(collections)) = (args.collections, &mut options.collections) {
+        collections.database = address;
+    }
     options.entrance = Entrance::of(&config).await?;
     let device = configured_device(&config)?;
     let mut signals = Signals::new()?;

@@ -13,6 +13,8 @@ use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::batch::{Priority, Terms};
 use crate::cache::Answers;
+use crate::collections::Collections;
+use crate::collections::species::Catalogue;
 use crate::detections::{Deployments, Detect, Detections, JobServer, ModelName, Timing};
 use crate::fetch::Fetcher;
 use crate::limits::Bodies;
@@ -43,6 +45,8 @@ pub(crate) struct Inner {
     pub(crate) deployments: Deployments,
     pub(crate) fetcher: Fetcher,
     pub(crate) jobs: Option<JobServer>,
+    /// What people have seen; none where it is not kept.
+    pub(crate) collections: Option<Collections>,
     pub(crate) metrics: Metrics,
     /// For connections: as many permits are out as are open.
     pub(crate) places: Arc<Semaphore>,
@@ -100,12 +104,34 @@ impl App {
 
     /// The model that answers.
     fn pick(&self, key: Option<&str>) -> Result<Arc<Served>> {
+        self.check_detects()?;
+        self.inner.slot.pick(key)
+    }
+
+    fn check_detects(&self) -> Result<()> {
         if let ModelSource::TorchScript(_) = self.inner.options.model {
             return Err(Error::NotConfigured(
                 "this server has a plain TorchScript model and no detection model: ask it under /v2".to_owned(),
             ));
         }
-        self.inner.slot.pick(key)
+        Ok(())
+    }
+
+    /// What the model that answers now can name.
+    ///
+    /// # Errors
+    /// [`Error::Loading`]; [`Error::NotConfigured`] if it is no detection model.
+    pub(crate) fn catalogue(&self) -> Result<Arc<Catalogue>> {
+        self.check_detects()?;
+        let served = self.inner.slot.current().ok_or(Error::Loading)?;
+        Ok(Arc::clone(&served.catalogue))
+    }
+
+    /// Names the detections of an answer, so that sightings can be made of them, where collections are kept.
+    pub(crate) fn sign(&self, found: &mut Detections) {
+        if let Some(collections) = &self.inner.collections {
+            collections.sign(found);
+        }
     }
 
     /// Looks at one photograph by itself, or takes the answer of an equal request.

@@ -19,7 +19,7 @@ use Permission as P;
 const GRPC: &str = "/inference.GRPCInferenceService/";
 
 /// Every route: its method, its path, and what it needs.
-const DOORS: [(Method, &str, Door); 40] = [
+const DOORS: [(Method, &str, Door); 55] = [
     (Method::POST, "/v1/detections", Needs(P::DetectionsAsk)),
     (Method::POST, "/v1/detection-jobs", Needs(P::DetectionsAsk)),
     (Method::GET, "/v1/detection-jobs/{id}", Needs(P::DetectionsAsk)),
@@ -30,6 +30,21 @@ const DOORS: [(Method, &str, Door); 40] = [
     (Method::PUT, "/v1/model/candidate", Needs(P::ServingManage)),
     (Method::DELETE, "/v1/model/candidate", Needs(P::ServingManage)),
     (Method::POST, "/v1/model/promote", Needs(P::ServingManage)),
+    (Method::GET, "/v1/species", Needs(P::DetectionsRead)),
+    (Method::GET, "/v1/species/{id}", Needs(P::DetectionsRead)),
+    (Method::GET, "/v1/sightings", Needs(P::CollectionsOwn)),
+    (Method::POST, "/v1/sightings", Needs(P::CollectionsOwn)),
+    (Method::POST, "/v1/sightings/sync", Needs(P::CollectionsOwn)),
+    (Method::GET, "/v1/sightings/{id}", Needs(P::CollectionsOwn)),
+    (Method::PATCH, "/v1/sightings/{id}", Needs(P::CollectionsOwn)),
+    (Method::DELETE, "/v1/sightings/{id}", Needs(P::CollectionsOwn)),
+    (Method::GET, "/v1/sightings/{id}/picture", Needs(P::CollectionsOwn)),
+    (Method::GET, "/v1/collection", Needs(P::CollectionsOwn)),
+    (Method::DELETE, "/v1/collection", Needs(P::CollectionsOwn)),
+    (Method::GET, "/v1/collection/profile", Needs(P::CollectionsOwn)),
+    (Method::PUT, "/v1/collection/profile", Needs(P::CollectionsOwn)),
+    (Method::GET, "/v1/collection/export", Needs(P::CollectionsOwn)),
+    (Method::GET, "/v1/leaderboard", Needs(P::CollectionsOwn)),
     (Method::GET, "/healthz", Public),
     (Method::GET, "/healthz/live", Public),
     (Method::GET, "/healthz/ready", Public),

@@ -3,6 +3,7 @@
 mod app;
 pub mod batch;
 pub mod cache;
+pub mod collections;
 pub mod detections;
 pub mod doors;
 mod error;

@@ -3,14 +3,14 @@
 use utoipa::OpenApi;
 
 use crate::problem::Problem;
-use crate::{detections, health, models};
+use crate::{collections, detections, health, models};
 
-/// `/openapi.json`.
+/// All but collections.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Safari, live",
-        description = "Detections of photographs and bursts while one waits; the models that answer."
+        description = "Detections of photographs and bursts while one waits; the models that answer; what people have seen."
     ),
     paths(
         detections::api::detect,
@@ -29,4 +29,9 @@ use crate::{detections, health, models};
     ),
     components(schemas(Problem))
 )]
-pub(crate) struct Document;
+struct Own;
+
+/// `/openapi.json`.
+pub(crate) fn document() -> utoipa::openapi::OpenApi {
+    Own::openapi().merge_from(collections::api::Document::openapi())
+}

@@ -9,6 +9,7 @@ use platform::serve::Entrance;
 use url::Url;
 
 use crate::cache::CacheOptions;
+use crate::collections::CollectionsOptions;
 use crate::detections::EngineOptions;
 use crate::fetch::FetchOptions;
 use crate::models::ModelSource;
@@ -39,6 +40,8 @@ pub struct Options {
     pub pipeline: Option<Url>,
     /// The DAG that [`Options::pipeline`] is to run.
     pub pipeline_dag: String,
+    /// Where people's collections are kept; none keeps none.
+    pub collections: Option<CollectionsOptions>,
     /// Bounds.
     pub limits: Limits,
     /// Cameras whose bursts are kept.
@@ -110,6 +113,7 @@ impl Options {
             },
             pipeline: None,
             pipeline_dag: "detect".to_owned(),
+            collections: None,
             limits,
             deployments: 10_000,
             deployment_idle: Duration::from_secs(600),
@@ -120,7 +124,7 @@ impl Options {
     /// The options of the settings, with an open entrance: see [`Entrance::of`].
     ///
     /// # Errors
-    /// `model` names no model; `serve.pipeline` is no URL.
+    /// `model` names no model; `serve.pipeline` is no URL; `collections.pictures` is no place.
     pub fn of(config: &Config) -> Result<Self> {
         let serve = &config.serve;
         let listen = serve.listen.ok_or_else(|| Error::Setup("serve.listen is not set".to_owned()))?;
@@ -154,6 +158,7 @@ impl Options {
             },
             pipeline: pipeline.map_err(|error| Error::Setup(format!("serve.pipeline: {error}")))?,
             pipeline_dag: serve.pipeline_dag.clone(),
+            collections: CollectionsOptions::of(config)?,
             limits: Limits {
                 body_bytes: serve.max_body_bytes,
                 all_body_bytes: serve.body_memory_bytes,

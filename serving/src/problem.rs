@@ -24,15 +24,23 @@ pub struct Problem {
     pub detail: String,
 }
 
+impl Problem {
+    /// What the caller may read of an error.
+    pub(crate) fn of(error: &Error) -> Self {
+        let status = error.status();
+        if error.is_inside() {
+            tracing::error!(%error, "a request failed");
+        }
+        let title = status.canonical_reason().unwrap_or("error").to_ascii_lowercase();
+        Self { title, status: status.as_u16(), detail: error.public() }
+    }
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let status = self.status();
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
-            tracing::error!(error = %self, "a request failed");
-        }
-        let title = status.canonical_reason().unwrap_or("error").to_ascii_lowercase();
         let retry_after = self.retry_after();
-        let problem = Problem { title, status: status.as_u16(), detail: self.public() };
+        let problem = Problem::of(&self);
         let kind = [(header::CONTENT_TYPE, PROBLEM_TYPE)];
         match retry_after {
             Some(after) => {

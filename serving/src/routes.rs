@@ -8,17 +8,15 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::IntoResponse;
 use axum::routing::{get, post, put};
 use platform::identity::{self, Guard, Refusal};
-use utoipa::OpenApi;
 
 use crate::app::App;
 use crate::open_inference::Served;
-use crate::openapi::Document;
 use crate::v2::{Backend, Limits, Models, grpc_router, rest_router};
-use crate::{detections, doors, health, limits, models, page, problem, stream};
+use crate::{collections, detections, doors, health, limits, models, openapi, page, problem, stream};
 
 /// Everything that a server answers.
 pub fn router(app: App, models: &Arc<Models>, guard: &Guard) -> Router {
-    let work = detecting().merge(operating());
+    let work = detecting().merge(operating()).merge(collections::api::router());
     let work = work.layer(DefaultBodyLimit::disable()).layer(from_fn_with_state(app.clone(), limits::work));
     Router::new()
         .merge(work)
@@ -66,7 +64,7 @@ fn public() -> Router<App> {
         .route("/healthz/ready", get(health::ready))
         .route("/healthz/startup", get(health::startup))
         .route("/metrics", get(health::metrics))
-        .route("/openapi.json", get(|| async { axum::Json(Document::openapi()) }))
+        .route("/openapi.json", get(|| async { axum::Json(openapi::document()) }))
         .route("/", get(page::index))
         .route("/try.js", get(page::script))
 }

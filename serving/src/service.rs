@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use crate::app::{App, Inner};
 use crate::cache::Answers;
+use crate::collections::Collections;
 use crate::detections::{self, Deployments, JobServer};
 use crate::fetch::Fetcher;
 use crate::limits::Bodies;
@@ -45,7 +46,8 @@ impl Service {
     /// Listens; nothing is loaded yet.
     ///
     /// # Errors
-    /// An address that other machines can reach, one that is taken, or options that cannot be.
+    /// An address that other machines can reach, one that is taken, options that cannot be, or collections that cannot be
+    /// opened.
     pub async fn open(options: Options, config: Config, device: detector::device::Device) -> Result<Self> {
         let address = options.listen;
         let places = Arc::new(Semaphore::new(options.limits.connections));
@@ -56,6 +58,10 @@ impl Service {
         let limits = options.limits;
         let (ending, ended) = watch::channel(false);
         let jobs = options.pipeline.clone().map(|url| JobServer::new(url, options.pipeline_dag.clone())).transpose()?;
+        let collections = match &options.collections {
+            Some(collections) => Some(Collections::open(collections).await?),
+            None => None,
+        };
         let engine = options.engine;
         let inner = Inner {
             loader: Loader { device, engine, metrics: metrics.clone() },
@@ -65,6 +71,7 @@ impl Service {
             deployments: Deployments::new(options.deployments, options.deployment_idle, options.burst_gap, MAX_FRAMES),
             fetcher: Fetcher::new(options.fetch.clone())?,
             jobs,
+            collections,
             metrics,
             places,
             bodies: Bodies::new(limits.all_body_bytes),
@@ -109,6 +116,9 @@ impl Service {
         let (closing, closed) = watch::channel(false);
         let router = routes::router(app.clone(), &models, &app.inner.options.entrance.guard);
         let answering = tokio::spawn(server.run(router, closed));
+        if let Some(collections) = &app.inner.collections {
+            tokio::spawn(collections.clone().tidy(stop.clone()));
+        }
         let loaded = tokio::select! {
             loaded = load(&app, &models) => loaded,
             _ = stop.wait_for(|stop| *stop) => Ok(()),

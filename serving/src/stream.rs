@@ -98,7 +98,8 @@ async fn answer(app: App, bytes: Bytes, number: u64, terms: Terms, camera: Optio
         None => app.single(bytes, terms, None).await,
     };
     match found {
-        Ok((found, timing)) => {
+        Ok((mut found, timing)) => {
+            app.sign(&mut found);
             let (burst, timings) = (camera.is_some(), timings(timing, begun));
             let answer = Answer { model: found.model.clone(), burst, media: vec![found], timings };
             // Numbers keep the digits that they have in other answers; in a `Value` they would be made longer.

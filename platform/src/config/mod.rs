@@ -49,6 +49,8 @@ pub struct Config {
     pub registry: RegistryConfig,
     /// `serve.*`
     pub serve: ServeConfig,
+    /// `collections.*`
+    pub collections: CollectionsConfig,
     /// `identity.*`
     pub identity: IdentityConfig,
     /// `tls.*`
@@ -248,6 +250,31 @@ impl fmt::Debug for ServeConfig {
     }
 }
 
+/// People's collections of species.
+#[derive(Clone, Default, PartialEq)]
+pub struct CollectionsConfig {
+    /// Whether they are kept.
+    pub enabled: bool,
+    /// `sqlite:PATH` or `postgres://…`; empty means `<home>/collections.db`. See [`Config::collections_address`].
+    pub database: String,
+    /// A folder or `s3://bucket/prefix`; empty means `<home>/collections`. See [`Config::pictures_url`].
+    pub pictures: String,
+    /// A table of conservation statuses.
+    pub statuses: Option<PathBuf>,
+}
+
+/// Without the password that the URL may hold.
+impl fmt::Debug for CollectionsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CollectionsConfig")
+            .field("enabled", &self.enabled)
+            .field("database", &keys::masked(&self.database))
+            .field("pictures", &self.pictures)
+            .field("statuses", &self.statuses)
+            .finish()
+    }
+}
+
 /// People and tokens.
 #[derive(Clone, Default, PartialEq)]
 pub struct IdentityConfig {
@@ -421,6 +448,22 @@ impl Config {
         }
     }
 
+    /// The database of people's collections: `collections.database`, or SQLite in `<home>/collections.db`.
+    pub fn collections_address(&self) -> Address {
+        match keys::state_address(&self.collections.database) {
+            Some(address) if !self.collections.database.is_empty() => address,
+            _ => Address::Sqlite(self.home.join("collections.db")),
+        }
+    }
+
+    /// The place of photographs of sightings, a folder or `s3://…`: `collections.pictures`, or `<home>/collections`.
+    pub fn pictures_url(&self) -> String {
+        if self.collections.pictures.is_empty() {
+            return self.home.join("collections").to_string_lossy().into_owned();
+        }
+        self.collections.pictures.clone()
+    }
+
     /// The database of people and tokens: `identity.database`, or that of the state.
     pub fn identity_address(&self) -> Address {
         match keys::state_address(&self.identity.database) {
@@ -517,6 +560,7 @@ impl Config {
             server: ServerConfig::default(),
             registry: RegistryConfig::default(),
             serve: ServeConfig::default(),
+            collections: CollectionsConfig::default(),
             identity: IdentityConfig::default(),
             tls: TlsConfig::default(),
             log: LogConfig::default(),

@@ -106,6 +106,9 @@ pub struct Found {
     pub species_confidence: Option<f32>,
     /// The five likeliest taxa.
     pub top5: Vec<Candidate>,
+    /// `detection` of a sighting that is made of it; where collections are kept, for boxes with a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// A likely taxon.
@@ -177,6 +180,7 @@ impl Found {
                     confidence: candidate.confidence,
                 })
                 .collect(),
+            token: None,
         }
     }
 }

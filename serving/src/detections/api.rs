@@ -77,6 +77,7 @@ pub(crate) async fn detect(State(app): State<App>, headers: HeaderMap, body: Byt
     }
     for (found, name) in media.iter_mut().zip(names) {
         found.name = name;
+        app.sign(found);
     }
     let timings = timings(timing, begun);
     // For the span of the request.

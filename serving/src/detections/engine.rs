@@ -297,7 +297,7 @@ fn prepare(bytes: &[u8], preprocessor: &mut Preprocessor, options: &EngineOption
 ///
 /// # Errors
 /// It is a video, or nothing that is known.
-pub(super) fn photograph(bytes: &[u8]) -> Result<MediaType> {
+pub(crate) fn photograph(bytes: &[u8]) -> Result<MediaType> {
     let media_type = MediaType::sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]).map_err(|error| Error::from(&error))?;
     if media_type.is_video() {
         let reason =

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 pub use answer::{Answer, Candidate, Detections, Found, ModelName, Timings};
 pub use deployments::{Deployments, LiveCamera};
+pub(crate) use engine::photograph;
 pub use engine::{
     EngineOptions, Forward, Frame, Look, Prepared, Seen, SeenFrame, Timing, start_decoding, start_forward,
 };

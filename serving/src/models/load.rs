@@ -13,6 +13,7 @@ use tracing::info;
 
 use super::Fetched;
 use crate::batch::{BatchOptions, Batcher, Terms};
+use crate::collections::species::Catalogue;
 use crate::detections::{
     EngineOptions, Forward, Frame, Look, ModelName, Prepared, Seen, start_decoding, start_forward,
 };
@@ -26,6 +27,8 @@ pub struct Served {
     pub name: ModelName,
     /// Since when it could answer.
     pub loaded_at: DateTime<Utc>,
+    /// What it can name.
+    pub catalogue: Arc<Catalogue>,
     forward: Forward,
     decoding: Option<Batcher<Bytes, Prepared>>,
 }
@@ -34,6 +37,7 @@ pub struct Served {
 struct Started {
     name: String,
     version: String,
+    catalogue: Arc<Catalogue>,
     forward: Forward,
     decoding: Option<Batcher<Bytes, Prepared>>,
 }
@@ -60,9 +64,9 @@ impl Loader {
         let (this, folder) = (self.clone(), fetched.folder.clone());
         let started = tokio::task::spawn_blocking(move || this.start(&folder));
         let started = started.await.map_err(|error| Error::Model(format!("loading broke off: {error}")))??;
-        let Started { name, version, forward, decoding } = started;
+        let Started { name, version, catalogue, forward, decoding } = started;
         let name = ModelName { name, version, source: fetched.source.clone() };
-        let served = Arc::new(Served { name, loaded_at: Utc::now(), forward, decoding });
+        let served = Arc::new(Served { name, loaded_at: Utc::now(), catalogue, forward, decoding });
         self.warm_up(&served).await?;
         let seconds = began.elapsed().as_secs_f32();
         info!(version = %served.name.version, source = %served.name.source, seconds, "a model is loaded and warm");
@@ -77,7 +81,8 @@ impl Loader {
         let batch = BatchOptions { metrics: Some(self.metrics.batch(&version)), ..BatchOptions::default() };
         let forward = start_forward(&model, &self.engine, batch)?;
         let decoding = (self.device != Device::Cpu).then(|| start_decoding(&self.engine)).transpose()?;
-        Ok(Started { name, version, forward, decoding })
+        let catalogue = Arc::new(Catalogue::new(&model.taxonomy));
+        Ok(Started { name, version, catalogue, forward, decoding })
     }
 
     async fn warm_up(&self, served: &Served) -> Result<()> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bursts;
+mod collections;
 mod forms;
 mod identity;
 mod open_inference;

@@ -1,5 +1,6 @@
 //! The table of settings, a file for each group of them.
 
+mod collections;
 mod detection;
 mod identity;
 mod read;
@@ -14,7 +15,8 @@ use super::Config;
 pub(super) use read::state_address;
 
 /// All settings, in the order in which they are shown.
-const GROUPS: [&[Key]; 5] = [detection::KEYS, stores::KEYS, identity::KEYS, serve::KEYS, telemetry::KEYS];
+const GROUPS: [&[Key]; 6] =
+    [detection::KEYS, stores::KEYS, identity::KEYS, serve::KEYS, collections::KEYS, telemetry::KEYS];
 
 /// One setting: its name, default and meaning, and how its text is checked and stored.
 pub struct Key {

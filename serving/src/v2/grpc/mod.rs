@@ -43,12 +43,13 @@ impl From<Error> for Status {
             Error::Full { .. } | Error::TooLarge { .. } => Code::ResourceExhausted,
             Error::Draining | Error::Loading | Error::Upstream(_) => Code::Unavailable,
             Error::Late | Error::Slow => Code::DeadlineExceeded,
-            Error::Invalid(_) | Error::Media(_) => Code::InvalidArgument,
-            Error::NotFound(_) => Code::NotFound,
+            Error::Invalid(_) | Error::Media(_) | Error::Unmet(_) => Code::InvalidArgument,
+            Error::NotFound(_) | Error::Gone(_) => Code::NotFound,
             Error::Forbidden(_) => Code::PermissionDenied,
             Error::Conflict(_) => Code::FailedPrecondition,
             Error::Unsupported(_) | Error::NotAcceptable(_) | Error::NotConfigured(_) => Code::Unimplemented,
-            Error::Model(_) | Error::Setup(_) => Code::Internal,
+            Error::Database { .. } | Error::Platform(_) | Error::Tables(_) | Error::OldTables { .. } => Code::Internal,
+            Error::Unreadable { .. } | Error::Model(_) | Error::Setup(_) => Code::Internal,
         };
         if code == Code::Internal {
             error!(error = %problem, "a request failed");
