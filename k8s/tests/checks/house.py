@@ -7,7 +7,6 @@ from .objects import ROOT, WORKLOADS, Mistakes, containers_of, everything, name_
 
 # Kubernetes' profile "restricted": the kinds of volumes, https://kubernetes.io/docs/concepts/security/pod-security-standards/
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
-# Ports that the policies must allow to others, by the service's name.
 PAGE = ROOT / "docs/kubernetes.md"
 
 
