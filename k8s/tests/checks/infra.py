@@ -1,5 +1,6 @@
-"""Terraform and the images: formatting, names that lead somewhere, and hadolint."""
+"""Terraform and the images: formatting, names that lead somewhere, arguments that the provider has, and hadolint."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,9 @@ import hcl2
 from .objects import K8S, ROOT, Mistakes, containers_of, everything, name_of, pods, rendered
 
 TERRAFORM = K8S / "terraform"
+SCHEMA = K8S / "tests/schemas/terraform-aws.json"
+# What Terraform itself knows in every resource.
+META = {"for_each", "count", "depends_on", "provider", "lifecycle"}
 
 
 def check():
@@ -27,6 +31,7 @@ def terraform(mistakes, notes):
     else:
         notes.append("terraform is not installed: its files were read, their format was not checked")
     texts = {file.name: file.read_text() for file in sorted(TERRAFORM.glob("*.tf"))}
+    known = json.loads(SCHEMA.read_text())
     declared = {"var": set(), "local": set(), "data": set(), "resource": set(), "output": set()}
     for name, text in texts.items():
         try:
@@ -34,7 +39,6 @@ def terraform(mistakes, notes):
         except Exception as error:  # The parser has errors of several libraries.
             mistakes.append(f"terraform/{name}: {error}")
             continue
-        plain = lambda key: key.strip('"')
         for block in read.get("variable", []):
             declared["var"].update(map(plain, block))
         for block in read.get("locals", []):
@@ -42,6 +46,11 @@ def terraform(mistakes, notes):
         for kind in ("resource", "data"):
             for block in read.get(kind, []):
                 for type_, named in block.items():
+                    if plain(type_).startswith("aws_"):
+                        of_type = known.get(f"{kind}.{plain(type_)}")
+                        mistakes.unless(of_type, f"terraform/{name}: {SCHEMA.name} does not have {plain(type_)}")
+                        for at, body in named.items():
+                            arguments(body, of_type or {}, META, f"terraform/{name}: {plain(type_)}.{plain(at)}", mistakes)
                     declared[kind].update(f"{plain(type_)}.{plain(name)}" for name in named if not name.startswith("__"))
         for block in read.get("output", []):
             declared["output"].update(map(plain, block))
@@ -60,7 +69,32 @@ def terraform(mistakes, notes):
                  "aws_s3_bucket_versioning.main", "aws_s3_bucket_lifecycle_configuration.main"):
         mistakes.unless(name in declared["resource"], f"terraform: {name} is gone")
     fits(code, mistakes)
-    notes.append(f"all names of {len(declared['resource'])} resources lead somewhere")
+    notes.append(f"all names of {len(declared['resource'])} resources lead somewhere, and the provider has all their arguments")
+
+
+def arguments(body, known, also, where, mistakes):
+    """What is in a block is what the provider knows, and what it requires is there."""
+    dynamic = [plain(name) for one in body.get("dynamic", []) for name in one]
+    for name, value in body.items():
+        if name in also or name.startswith("__") or name == "dynamic":
+            continue
+        if name not in known:
+            mistakes.append(f"{where}: the provider has no {name}")
+            continue
+        inner = known[name].get("block")
+        for one in value if inner and isinstance(value, list) else []:
+            arguments(one, inner, set(), f"{where}.{name}", mistakes)
+    for one in body.get("dynamic", []):
+        for name, made in one.items():
+            for content in made["content"]:
+                arguments(content, known.get(plain(name), {}).get("block", {}), set(), f"{where}.{plain(name)}", mistakes)
+    for name, argument in known.items():
+        there = name in body or name in dynamic
+        mistakes.unless(there or not argument.get("required"), f"{where}: the provider wants {name}")
+
+
+def plain(key):
+    return key.strip('"')
 
 
 def fits(code, mistakes):

@@ -3,6 +3,7 @@ Prometheus that scrapes them and fires."""
 
 import json
 import re
+import signal
 import subprocess
 import tempfile
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from .live import free_port
+from .made import Made
 from .objects import K8S, ROOT, Mistakes, rendered
 
 DASHBOARDS = K8S / "base/monitoring/dashboards"
@@ -79,25 +81,33 @@ def counted(safari):
 
 
 def fires(safari):
-    """A real Prometheus scrapes real processes with the token, answers all queries, and fires for what really happens."""
+    """A real Prometheus scrapes real processes with the token, answers all queries, and fires each alert: for what really
+    happens, and for what a page of metrics says that stands in for a process in trouble."""
     mistakes = Mistakes()
+    alerts = {rule["alert"] for group in rules()["groups"] for rule in group["rules"] if "alert" in rule}
+    happens = {"SafariRunsFail", "SafariTargetDown", "SafariDetectionGone"}
     with tempfile.TemporaryDirectory() as folder, Prometheus(Path(folder), safari) as prometheus:
-        up = lambda: {one["metric"]["service"] for one in prometheus.query("up == 1")}
+        up = lambda: {one["metric"]["service"] for one in prometheus.query("up == 1") or []}
         late = prometheus.until(lambda: up() == {"api", "detection"})
         mistakes.unless(late is None, f"Prometheus scrapes {up()}")
         late = prometheus.until(lambda: prometheus.query("safari:detection_requests:rate5m"))
         mistakes.unless(late is None, "Prometheus records no safari:detection_requests:rate5m")
-        empty = [name for name, text in queries() if not isinstance(prometheus.query(text), list)]
+        empty = [name for name, text in queries() if prometheus.query(text) is None]
         mistakes.unless(not empty, f"Prometheus refuses {empty}")
         # A run has failed before; now a server dies.
+        mistakes.unless(set(prometheus.firing()) <= {"SafariRunsFail"}, f"{sorted(prometheus.firing())} before anything happens")
         safari.children["serve"].kill()
-        wanted = {"SafariRunsFail", "SafariTargetDown", "SafariDetectionGone"}
-        late = prometheus.until(lambda: wanted <= set(prometheus.firing()))
-        mistakes.unless(late is None, f"{sorted(wanted)} should fire; {sorted(prometheus.firing())} do")
-        for name, alert in prometheus.firing().items():
-            words = " ".join(alert["annotations"].values())
-            mistakes.unless("error" not in words and "{{" not in words, f"{name}: {words}")
-    return mistakes, f"a real Prometheus scraped two processes, answered all queries and fired {', '.join(sorted(wanted))}"
+        late = prometheus.until(lambda: happens <= set(prometheus.firing()))
+        mistakes.unless(late is None, f"{sorted(happens)} should fire; {sorted(prometheus.firing())} do")
+        with Made() as made:
+            prometheus.scrape({"made": made.port})
+            late = prometheus.until(lambda: alerts <= set(prometheus.firing()))
+            mistakes.unless(late is None, f"{sorted(alerts - set(prometheus.firing()))} do not fire")
+            for name, alert in prometheus.firing().items():
+                words = " ".join(alert["annotations"].values())
+                mistakes.unless("error expanding" not in words and "{{" not in words, f"{name}: {words}")
+    return mistakes, f"a real Prometheus scraped two processes, answered all queries and fired {len(alerts)} alerts: " \
+        f"{len(happens)} for what happened, the others for a page that stands in"
 
 
 class Prometheus:
@@ -112,19 +122,32 @@ class Prometheus:
                 if "for" in rule:
                     rule["for"] = "1s"
         (folder / "rules.yaml").write_text(yaml.safe_dump(given))
+        self.token = safari.metrics_token
+        self.services = {"api": safari.ports["server"], "detection": safari.ports["serve"]}
+        self.write()
+
+    def write(self):
         jobs = [
             {
                 "job_name": service,
-                "authorization": {"type": "Bearer", "credentials": safari.metrics_token},
+                "authorization": {"type": "Bearer", "credentials": self.token},
                 "static_configs": [{
-                    "targets": [f"127.0.0.1:{safari.ports[process]}"],
+                    "targets": [f"127.0.0.1:{port}"],
                     "labels": {"namespace": "safari", "service": service, "pod": f"{service}-0"},
                 }],
             }
-            for service, process in (("api", "server"), ("detection", "serve"))
+            for service, port in self.services.items()
         ]
-        settings = {"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "rule_files": ["rules.yaml"], "scrape_configs": jobs}
-        (folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
+        often = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+        settings = {"global": often, "rule_files": ["rules.yaml"], "scrape_configs": jobs}
+        (self.folder / "prometheus.yaml").write_text(yaml.safe_dump(settings))
+
+    def scrape(self, more):
+        """Scrapes these services too."""
+        self.services |= more
+        self.write()
+        # It reads its settings again.
+        self.child.send_signal(signal.SIGHUP)
 
     def __enter__(self):
         args = ["prometheus", f"--config.file={self.folder}/prometheus.yaml", f"--storage.tsdb.path={self.folder}/data",
@@ -145,8 +168,9 @@ class Prometheus:
             return None
 
     def query(self, text):
+        """The series that a query gives; none if it is refused."""
         data = self.get("query?" + urllib.parse.urlencode({"query": text}))
-        return [] if data is None and self.get("status/buildinfo") is None else data and data["result"]
+        return data and data["result"]
 
     def firing(self):
         data = self.get("alerts") or {"alerts": []}
