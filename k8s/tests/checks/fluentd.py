@@ -8,7 +8,7 @@ from .objects import K8S, Mistakes
 
 CONF = K8S / "logging/fluent.conf"
 TEMPLATE = K8S / "logging/template.json"
-# Kinds of plugins that the image fluentd-kubernetes-daemonset has, as far as they are used here.
+# Kinds of plugins that the image fluentd-kubernetes-daemonset has (its Gemfile), as far as they are used here.
 PLUGINS = {
     "source": {"tail", "monitor_agent"},
     "filter": {"concat", "parser", "record_transformer", "elasticsearch_genid"},
