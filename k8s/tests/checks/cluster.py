@@ -36,10 +36,13 @@ def check(script):
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([script, "start", folder, str(free_port())], check=True, stdout=subprocess.DEVNULL)
         try:
-            said = [applied(Cluster(folder), mistakes)]
+            said = applied(Cluster(folder), mistakes)
+        except SystemExit:
+            print((Path(folder) / "apiserver.log").read_text()[-2000:])
+            raise
         finally:
             subprocess.run([script, "stop", folder], check=True)
-    return mistakes, "; ".join(said)
+    return mistakes, said
 
 
 class Cluster:

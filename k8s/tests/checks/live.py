@@ -117,7 +117,7 @@ class Safari:
         detect = lambda body, **headers: self.ask("serve", "/v1/detections", "POST", body, self.token_of_all, headers)[0]
         assert detect(picture) == 200
         assert detect(b"no picture") == 422
-        candidate = {"model": str(ROOT / "detector/model/wildlife"), "mode": "shadow"}
+        candidate = {"model": str(ROOT / "detector/model/wildlife"), "mode": "shadow", "percent": 100}
         told = self.ask("serve", "/v1/model/candidate", "PUT", json.dumps(candidate).encode(), self.token_of_all,
                         {"Content-Type": "application/json"})
         assert told[0] < 300, told
