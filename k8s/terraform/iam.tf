@@ -52,7 +52,7 @@ locals {
 
   # Service account in the namespace `safari`, and what it may read and write: whole buckets.
   parts = {
-    detection = { read = ["models"], write = [] }
+    detection = { read = ["models"], write = ["people"] }
     scheduler = { read = [], write = ["logs"] }
     api       = { read = [], write = ["logs"] }
     worker    = { read = ["models"], write = ["lake", "logs"] }

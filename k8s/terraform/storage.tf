@@ -1,9 +1,11 @@
 # Buckets, and a file system for what workers share.
 locals {
   # How long a version that was replaced or removed is kept, and when what is seldom read goes to a cheaper class.
+  # People may ask that their photographs go: those are not kept for long.
   buckets = {
     lake    = { keep_days = 30, cold_days = null, expire_days = null }
     models  = { keep_days = 90, cold_days = null, expire_days = null }
+    people  = { keep_days = 7, cold_days = null, expire_days = null }
     logs    = { keep_days = 1, cold_days = null, expire_days = 400 }
     backups = { keep_days = 35, cold_days = 30, expire_days = null }
   }

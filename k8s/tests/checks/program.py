@@ -11,6 +11,7 @@ from .objects import Mistakes, containers_of, name_of, pods, rendered
 STAND_INS = {
     "state-url": "postgres://safari@127.0.0.1:1/safari",
     "registry-url": "postgres://safari@127.0.0.1:1/registry",
+    "collections-url": "postgres://safari@127.0.0.1:1/collections",
     "identity": "sixteen-or-more-characters",
     "registry": "sixteen-or-more-characters",
 }
