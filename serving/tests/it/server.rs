@@ -177,6 +177,10 @@ pub fn said(answer: &Value) -> Value {
     for one in media.as_array_mut().unwrap() {
         one["cached"] = false.into();
         one.as_object_mut().unwrap().remove("name");
+        // Each of these servers signs with a key of its own.
+        for found in one["detections"].as_array_mut().into_iter().flatten() {
+            found.as_object_mut().unwrap().remove("token");
+        }
     }
     media
 }
