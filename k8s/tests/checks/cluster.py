@@ -32,17 +32,19 @@ def find():
 
 
 def check(script):
-    mistakes = Mistakes()
-    with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([script, "start", folder, str(free_port())], check=True, stdout=subprocess.DEVNULL)
-        try:
-            said = applied(Cluster(folder), mistakes)
-        except SystemExit:
-            print((Path(folder) / "apiserver.log").read_text()[-2000:])
-            raise
-        finally:
-            subprocess.run([script, "stop", folder], check=True)
-    return mistakes, said
+    """Each set on a control plane of its own: two of them have the same volume otherwise."""
+    mistakes, count = Mistakes(), 0
+    for folder in SETS:
+        with tempfile.TemporaryDirectory() as place:
+            subprocess.run([script, "start", place, str(free_port())], check=True, stdout=subprocess.DEVNULL)
+            try:
+                count += applied(Cluster(place), folder, mistakes)
+            except SystemExit:
+                print((Path(place) / "apiserver.log").read_text()[-2000:])
+                raise
+            finally:
+                subprocess.run([script, "stop", place], check=True)
+    return mistakes, f"{count} objects applied on Kubernetes 1.20, nothing lost but preStop.sleep and the time after which a Job goes; one detection pod a node"
 
 
 class Cluster:
@@ -72,26 +74,21 @@ class Cluster:
         return None
 
 
-def applied(cluster, mistakes):
-    told = cluster.apply(definitions())
-    mistakes.unless(told.returncode == 0, f"definitions of other kinds: {told.stderr}")
-    served = lambda: cluster.run("get", "kongplugins,inferenceservices,prometheusrules").returncode == 0
-    late = cluster.wait("that other kinds are served", served)
-    mistakes.unless(late is None, late)
-    count = 0
-    for folder in SETS:
-        objects = [older(one) for one in rendered(folder)]
-        first = [one for one in objects if one["kind"] == "Namespace"]
-        for some in (first, objects):
-            told = cluster.apply(some)
-            mistakes.unless(told.returncode == 0, f"{folder}: {told.stderr.strip()}")
-        kept(cluster, folder, objects, mistakes)
-        count += len(objects)
-        if folder == "overlays/production":
-            placed(cluster, mistakes)
-        # A Job cannot be changed.
-        cluster.run("delete", "job", "migrate", "--namespace=safari", "--ignore-not-found")
-    return f"{count} objects applied on Kubernetes 1.20, nothing lost but preStop.sleep; one detection pod a node"
+def applied(cluster, folder, mistakes):
+    objects = [older(one) for one in rendered(folder) if not of_others(one)]
+    first = [one for one in objects if one["kind"] == "Namespace"]
+    # A set may stand beside another one, whose namespace it uses.
+    there = {one["metadata"]["name"] for one in first}
+    used = {one["metadata"]["namespace"] for one in objects if "namespace" in one["metadata"]}
+    first += [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in used - there]
+    for some in (first, objects):
+        told = cluster.apply(some) if some else None
+        if told and told.returncode != 0:
+            raise SystemExit(f"error: {folder} cannot be applied: {told.stderr.strip()}")
+    kept(cluster, folder, objects, mistakes)
+    if folder == "overlays/production":
+        placed(cluster, mistakes)
+    return len(objects)
 
 
 def kept(cluster, folder, objects, mistakes):
@@ -126,35 +123,27 @@ def lost(given, has, path):
 def older(one):
     one = copy.deepcopy(one)
     one["apiVersion"] = OLDER.get((one["kind"], one["apiVersion"]), one["apiVersion"])
+    # In 1.20 behind a gate.
+    if one["kind"] == "Job":
+        one["spec"].pop("ttlSecondsAfterFinished", None)
+    # Server-side apply of 1.20 does not know the usual protocol.
+    for port in one.get("spec", {}).get("ports", []) if one["kind"] == "Service" else []:
+        port.setdefault("protocol", "TCP")
     pod = pod_of(one)
     if pod and one["kind"] != "ServingRuntime":
         for container in pod["containers"]:
+            for port in container.get("ports", []):
+                port.setdefault("protocol", "TCP")
             # The handler `sleep` is of 1.30.
             if "sleep" in container.get("lifecycle", {}).get("preStop", {}):
                 del container["lifecycle"]
     return one
 
 
-def definitions():
-    """Kinds that come with Kong, the Prometheus operator and KServe. Their fields are checked by k8s/tests/schemas."""
-    kinds = {(one["apiVersion"], one["kind"]) for folder in SETS for one in rendered(folder)}
-    for version, kind in sorted(kinds):
-        group, _, number = version.rpartition("/")
-        if not group.endswith(("konghq.com", "monitoring.coreos.com", "kserve.io")):
-            continue
-        plural = f"{kind.lower()}s"
-        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-        yield {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{plural}.{group}"},
-            "spec": {
-                "group": group,
-                "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"},
-                "scope": "Namespaced",
-                "versions": [{"name": number, "served": True, "storage": True, "schema": schema}],
-            },
-        }
+def of_others(one):
+    """Kinds of Kong, the Prometheus operator and KServe. Their fields are held against k8s/tests/schemas alone: built with a Go
+    of today, the API server of 1.20 dies in its encoder of objects without a type (reflect2 iterates maps of Go 1.18 wrongly)."""
+    return one["apiVersion"].partition("/")[0].endswith(("konghq.com", "monitoring.coreos.com", "kserve.io"))
 
 
 def placed(cluster, mistakes):

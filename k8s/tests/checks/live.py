@@ -70,9 +70,12 @@ class Safari:
         return {**usual, "SAFARI_IDENTITY_ENABLED": "true"}
 
     def token(self, role):
-        args = [self.program, "--home", self.home / "home", "token", "create", "--role", role, "--expires", "1d", "--format", "json"]
-        made = subprocess.run(args, env=self.environment(), capture_output=True, text=True, check=True)
-        return json.loads(made.stdout)["token"]
+        return json.loads(self.say("token", "create", "--role", role, "--expires", "1d", "--format", "json"))["token"]
+
+    def say(self, *args):
+        """What a command on the same home prints."""
+        args = [self.program, "--home", self.home / "home", *args]
+        return subprocess.run(args, env=self.environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
 
     def ask(self, name, path, method="GET", body=None, token=None, headers=()):
         """Status and text; 0 when nobody answers."""
@@ -117,7 +120,8 @@ class Safari:
         detect = lambda body, **headers: self.ask("serve", "/v1/detections", "POST", body, self.token_of_all, headers)[0]
         assert detect(picture) == 200
         assert detect(b"no picture") == 422
-        candidate = {"model": str(ROOT / "detector/model/wildlife"), "mode": "shadow", "percent": 100}
+        self.say("model", "register", str(ROOT / "detector/model/wildlife"), "--name", "wildlife")
+        candidate = {"model": "models:/wildlife/1", "mode": "shadow", "percent": 100}
         told = self.ask("serve", "/v1/model/candidate", "PUT", json.dumps(candidate).encode(), self.token_of_all,
                         {"Content-Type": "application/json"})
         assert told[0] < 300, told
