@@ -33,12 +33,6 @@ pub trait Job: Send + Sync {
     /// [`template::is_template`]): accept such texts. Called again before each attempt with everything rendered.
     fn check(&self, with: &Value) -> Result<(), String>;
 
-    /// Whether this program can do the work. If not, it only checks tasks of this kind, and leaves their attempts to other
-    /// workers, except in runs that it drives by itself, where the job is to say what is missing.
-    fn runs_here(&self) -> bool {
-        true
-    }
-
     /// Does the work of one attempt.
     ///
     /// It runs on a thread of its own, so it may block. It may run more than once for the same task instance, even
@@ -244,11 +238,6 @@ impl JobRegistry {
     /// The job of a kind.
     pub fn get(&self, kind: &str) -> Option<Arc<dyn Job>> {
         self.jobs.get(kind).cloned()
-    }
-
-    /// The kinds whose attempts are left to other workers, sorted.
-    pub(crate) fn elsewhere(&self) -> Vec<&'static str> {
-        self.jobs.iter().filter(|(_, job)| !job.runs_here()).map(|(kind, _)| *kind).collect()
     }
 
     /// All kinds, sorted.

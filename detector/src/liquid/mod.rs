@@ -38,10 +38,14 @@ pub struct LiquidFrame<'a> {
 #[cfg(all(test, feature = "torch"))]
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::{Mutex, MutexGuard};
+
     use rand::{RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
-    use tch::Kind;
+    use tch::nn::VarStore;
+    use tch::{Device, Kind, Tensor};
 
+    use super::ensemble::Ensemble;
     use super::*;
     use crate::nms::{BoundingBox, Category, ScoredBox};
     use crate::sighting::CropQuality;

@@ -109,10 +109,6 @@ impl Job for EvaluateJob {
         "evaluate"
     }
 
-    fn runs_here(&self) -> bool {
-        cfg!(feature = "torch")
-    }
-
     fn check(&self, with: &Value) -> std::result::Result<(), String> {
         Settings::read(with, Templates::Unrendered).map(drop)
     }

@@ -134,10 +134,6 @@ impl Job for InferJob {
         "infer"
     }
 
-    fn runs_here(&self) -> bool {
-        cfg!(feature = "torch")
-    }
-
     fn check(&self, with: &Value) -> std::result::Result<(), String> {
         crate::services::check_with(with, &["shard"], &["shard"])
     }

@@ -190,9 +190,9 @@ impl<'a> Worker<'a> {
         let at_work = self.flights.len();
         let closed = self.draining || self.flights.iter().any(|flight| flight.claim.alone);
         let free = if closed { 0 } else { self.options().parallelism.max(1).saturating_sub(at_work) };
-        let (run, queues, elsewhere) = match &self.assignment {
-            Assignment::Run(run) => (Some(*run), Vec::new(), Vec::new()),
-            Assignment::All { queues } => (None, queues.clone(), self.runner.registry.elsewhere()),
+        let (run, queues) = match &self.assignment {
+            Assignment::Run(run) => (Some(*run), Vec::new()),
+            Assignment::All { queues } => (None, queues.clone()),
         };
         let ended: Vec<Arc<Vec<Ended>>> = runs.iter().map(|run| Arc::clone(&run.ended)).collect();
         let ids: Vec<RunId> = runs.iter().map(|run| run.plan.run).collect();
@@ -201,7 +201,7 @@ impl<'a> Worker<'a> {
             now: Timestamp::now(),
             lease: self.options().lease,
             runs,
-            claim: ClaimRequest { free, idle: at_work == 0, run, queues, offer: self.offered(), elsewhere },
+            claim: ClaimRequest { free, idle: at_work == 0, run, queues, offer: self.offered() },
         };
         let done = match self.runner.store.step(step).await {
             Ok(done) => done,

@@ -69,8 +69,6 @@ pub(crate) struct ClaimRequest {
     pub(crate) queues: Vec<String>,
     /// What the worker has, if it looks at what tasks need.
     pub(crate) offer: Option<Offered>,
-    /// Not of these job kinds.
-    pub(crate) elsewhere: Vec<&'static str>,
 }
 
 /// What a worker has and has left.
@@ -256,13 +254,6 @@ fn limit_to(query: &mut Statement, limits: &Limits<'_>) {
     }
     if let Some(run) = request.run {
         query.push(" AND run_id = ").text(run.to_string());
-    }
-    if !request.elsewhere.is_empty() {
-        query.push(" AND kind NOT IN ").row();
-        for kind in &request.elsewhere {
-            query.text(*kind);
-        }
-        query.end_row();
     }
     if !request.queues.is_empty() {
         query.push(" AND (queue IS NULL OR queue IN ").row();

@@ -79,7 +79,7 @@ impl World {
 
     async fn step(&self, owner: &Owner, free: usize, ended: Vec<Ended>, lost: Option<LostRule>) -> Stepped {
         let run = RunStep { plan: self.plan.clone(), begin: Begin::Now, lost, ended: Arc::new(ended) };
-        let claim = ClaimRequest { free, idle: true, run: Some(self.plan.run), ..ClaimRequest::default() };
+        let claim = ClaimRequest { free, idle: true, run: Some(self.plan.run), queues: Vec::new(), offer: None };
         let step = Step { owner: owner.clone(), now: self.now, lease: LEASE, runs: vec![run], claim };
         let StepDone { mut runs, claimed, next_ready, .. } = self.store.step(step).await.unwrap();
         let RunDone { counted, changes, state } = runs.remove(0);

@@ -8,9 +8,7 @@ use std::time::{Duration, Instant};
 
 use pipeline::clock::Timestamp;
 use pipeline::dag::Resources;
-use pipeline::{
-    Job, JobContext, JobError, JobOutput, Offer, RunId, RunState, Runner, RunnerOptions, Scheduler, Store, TaskState,
-};
+use pipeline::{Job, JobContext, JobOutput, Offer, RunId, Runner, RunnerOptions, Scheduler, Store, TaskState};
 use serde_json::{Value, json};
 
 use crate::common::{dag, job, registry, store};
@@ -79,57 +77,6 @@ tasks:
     done(&["plain", "labelled", "both", "gpu"]).await;
     work(&store, home.path(), offer(&[], 64_000, 0), Vec::new(), (run, 5)).await;
     done(&["plain", "labelled", "both", "gpu", "huge"]).await;
-}
-
-/// A kind of job that this program may only check.
-struct Networks {
-    here: bool,
-}
-
-#[async_trait::async_trait]
-impl Job for Networks {
-    fn kind(&self) -> &'static str {
-        "networks"
-    }
-
-    fn check(&self, _: &Value) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn runs_here(&self) -> bool {
-        self.here
-    }
-
-    async fn run(&self, _: JobContext, _: Value) -> Result<JobOutput, JobError> {
-        if self.here { Ok(JobOutput::default()) } else { Err(JobError::permanent("there are no networks")) }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_worker_cannot_do_is_left_to_others_and_told_where_there_are_none() {
-    let home = tempfile::tempdir().unwrap();
-    let store = store(home.path()).await;
-    let yaml = "
-dag: d
-tasks:
-  plain: {job: give}
-  seen: {job: networks}
-";
-    let run = begun(&store, yaml).await;
-    let states = async || store.tasks(run).await.unwrap().into_iter().map(|task| task.state).collect::<Vec<_>>();
-    let networks = |here| vec![Arc::new(Networks { here }) as Arc<dyn Job>];
-    work(&store, home.path(), offer(&[], 2000, 0), networks(false), (run, 1)).await;
-    assert_eq!(states().await, [TaskState::Succeeded, TaskState::Ready]);
-    work(&store, home.path(), offer(&[], 2000, 0), networks(true), (run, 2)).await;
-    assert_eq!(states().await, [TaskState::Succeeded, TaskState::Succeeded]);
-
-    // A program that drives a run by itself has nobody to leave it to.
-    let runner = Runner::new(store.clone(), registry(networks(false)), RunnerOptions::new(home.path()));
-    let dag = dag("{dag: e, tasks: {seen: {job: networks}}}");
-    let run = runner.start_or_resume(&dag, &dag.params(&[]).unwrap()).await.unwrap().run_id();
-    let ended = tokio::time::timeout(Duration::from_secs(60), runner.drive(run)).await.unwrap().unwrap();
-    assert_eq!(ended.state, RunState::Failed);
-    assert!(ended.first_error.as_deref().unwrap_or_default().contains("no networks"), "{ended:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
