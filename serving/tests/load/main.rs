@@ -214,6 +214,7 @@ fn boxes(answer: &Value) -> Vec<Value> {
     let found = answer["media"][0]["detections"].as_array().cloned().unwrap_or_default();
     let without_id = |mut one: Value| {
         one["id"].take();
+        one["token"].take();
         one
     };
     found.into_iter().map(without_id).collect()
