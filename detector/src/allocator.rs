@@ -10,6 +10,16 @@ const LARGEST_BLOCK_OF_ARENAS: i32 = 32 << 20;
 #[cfg(all(target_env = "gnu", feature = "torch"))]
 const KEPT_AT_THE_TOP: i32 = 256 << 20;
 
+#[cfg(all(target_env = "gnu", feature = "torch"))]
+const SETTINGS: &[(i32, i32)] = &[
+    (libc::M_ARENA_MAX, 2),
+    (libc::M_MXFAST, 0),
+    (libc::M_MMAP_THRESHOLD, LARGEST_BLOCK_OF_ARENAS),
+    (libc::M_TRIM_THRESHOLD, KEPT_AT_THE_TOP),
+];
+#[cfg(all(target_env = "gnu", not(feature = "torch")))]
+const SETTINGS: &[(i32, i32)] = &[(libc::M_ARENA_MAX, 2)];
+
 /// Sets the allocator up for networks. To be called before threads start.
 ///
 /// Two arenas instead of eight a core: what each keeps of freed blocks is lost to the others, and the peak memory of a
@@ -19,17 +29,9 @@ const KEPT_AT_THE_TOP: i32 = 256 << 20;
 /// A program without networks is told the first alone.
 pub fn tune() {
     #[cfg(target_env = "gnu")]
-    for (setting, value) in [
-        (libc::M_ARENA_MAX, 2),
-        #[cfg(feature = "torch")]
-        (libc::M_MXFAST, 0),
-        #[cfg(feature = "torch")]
-        (libc::M_MMAP_THRESHOLD, LARGEST_BLOCK_OF_ARENAS),
-        #[cfg(feature = "torch")]
-        (libc::M_TRIM_THRESHOLD, KEPT_AT_THE_TOP),
-    ] {
+    for (setting, value) in SETTINGS {
         // SAFETY: mallopt takes two integers, and changes a setting of the allocator under its own lock.
-        let _ = unsafe { libc::mallopt(setting, value) };
+        let _ = unsafe { libc::mallopt(*setting, *value) };
     }
 }
 

@@ -11,7 +11,7 @@ pub enum BurstModel {}
 
 /// What is known of a burst so far.
 #[derive(Debug, Default)]
-pub struct BurstState;
+pub struct BurstState {}
 
 impl BurstModel {
     /// Says that there are none.
