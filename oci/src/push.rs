@@ -4,24 +4,28 @@
 use std::fmt;
 use std::io::SeekFrom;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::header;
+use futures::TryStreamExt;
+use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use super::image::{Blob, manifest_of};
-use super::{Image, io as failed};
-use crate::client::{Progress, Step};
-use crate::{Error, Result};
+use crate::error::io as failed;
+use crate::layout::Blob;
+use crate::name::{is_path, is_tag};
+use crate::{Error, Image, Result};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const PIECE: usize = 1024 * 1024;
+
+/// Is told of bytes that have been sent; all together are [`Image::stored`].
+pub type Sent = Arc<dyn Fn(u64) + Send + Sync>;
 
 /// Where an image goes: `HOST[:PORT]/NAME[:TAG]`, with `http://` or `https://` in front if need be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +63,7 @@ impl FromStr for Target {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refused = |reason: &str| Error::invalid(format!("`{text}` is no place for an image: {reason}"));
+        let refused = |reason| Error::Name { text: text.to_owned(), what: "place for an image", reason };
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
             Some(_) => return Err(refused("write HOST:PORT/NAME:TAG, or http:// or https:// in front of it")),
@@ -70,12 +74,10 @@ impl FromStr for Target {
             return Err(refused("give the host without a user; `docker login` notes passwords"));
         }
         let (name, tag) = path.rsplit_once(':').unwrap_or((path, "latest"));
-        let of_name = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "._-/".contains(letter);
-        let of_tag = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-        if name.is_empty() || !name.chars().all(of_name) || name.split('/').any(str::is_empty) {
+        if !is_path(name) {
             return Err(refused("names have small letters, digits, `.`, `_`, `-` and `/` only"));
         }
-        if tag.is_empty() || tag.len() > 128 || !tag.chars().all(of_tag) {
+        if !is_tag(tag) {
             return Err(refused("tags have letters, digits, `.`, `_` and `-` only, 128 at most"));
         }
         let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare);
@@ -96,16 +98,14 @@ impl fmt::Display for Target {
 ///
 /// # Errors
 /// The registry does not answer, or refuses.
-pub async fn push(image: &Image, target: &Target, progress: &Progress) -> Result<()> {
+pub async fn push(image: &Image, target: &Target, sent: &Sent) -> Result<()> {
     let mut pusher = Pusher::new(target)?;
-    let manifest = manifest_of(image)?;
-    let total = image.blobs.iter().map(|blob| blob.size).sum();
-    progress.tell(Step::Total(total));
+    let manifest = image.manifest()?;
     for blob in image.blobs.iter().filter(|blob| blob.digest != manifest.digest) {
-        pusher.send_blob(image, blob, progress).await?;
+        pusher.send_blob(image, blob, sent).await?;
     }
     pusher.send_manifest(image, manifest).await?;
-    progress.tell(Step::Bytes(manifest.size));
+    sent(manifest.size);
     Ok(())
 }
 
@@ -126,10 +126,10 @@ impl<'a> Pusher<'a> {
         Ok(Self { client, target, authorization: None })
     }
 
-    async fn send_blob(&mut self, image: &Image, blob: &Blob, progress: &Progress) -> Result<()> {
+    async fn send_blob(&mut self, image: &Image, blob: &Blob, sent: &Sent) -> Result<()> {
         let there = self.ask(|pusher| pusher.client.head(pusher.url(&format!("blobs/{}", blob.digest)))).await?;
         if there.status() == StatusCode::OK {
-            progress.tell(Step::Bytes(blob.size));
+            sent(blob.size);
             return Ok(());
         }
         let begun = self.ask(|pusher| pusher.client.post(pusher.url("blobs/uploads/")).body("")).await?;
@@ -140,19 +140,17 @@ impl<'a> Pusher<'a> {
         place.query_pairs_mut().append_pair("digest", &blob.digest);
         let mut file = tokio::fs::File::open(&image.path).await.map_err(failed("read", &image.path))?;
         file.seek(SeekFrom::Start(blob.offset)).await.map_err(failed("read", &image.path))?;
-        let progress = progress.clone();
+        let sent = Arc::clone(sent);
         let bytes =
-            futures::TryStreamExt::inspect_ok(ReaderStream::with_capacity(file.take(blob.size), PIECE), move |piece| {
-                progress.tell(Step::Bytes(piece.len() as u64))
-            });
+            ReaderStream::with_capacity(file.take(blob.size), PIECE).inspect_ok(move |piece| sent(piece.len() as u64));
         let request = self
             .client
             .put(place)
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, blob.size)
             .body(reqwest::Body::wrap_stream(bytes));
-        let sent = self.authorized(request).send().await.map_err(|error| self.unreachable(&error))?;
-        if sent.status() == StatusCode::CREATED { Ok(()) } else { Err(self.unexpected(sent).await) }
+        let answer = self.authorized(request).send().await.map_err(|error| self.unreachable(&error))?;
+        if answer.status() == StatusCode::CREATED { Ok(()) } else { Err(self.unexpected(answer).await) }
     }
 
     async fn send_manifest(&mut self, image: &Image, manifest: &Blob) -> Result<()> {
@@ -266,7 +264,7 @@ fn known_login(host: &str) -> Option<String> {
 }
 
 fn refused(target: &Target, reason: &str) -> Error {
-    Error::Server { server: target.to_string(), reason: reason.to_owned() }
+    Error::Registry { target: target.to_string(), reason: reason.to_owned() }
 }
 
 #[cfg(test)]
