@@ -1,5 +1,6 @@
 //! Brings a set of tables up to date. A migration that was released never changes: it is a new one.
 
+use std::fmt;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -17,6 +18,24 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Migrations {
     table: &'static str,
     list: Vec<Migration>,
+}
+
+/// A migration that a database lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Its number.
+    pub version: i64,
+    /// What it is about.
+    pub description: String,
+    /// Its statements, which are carried out in one transaction.
+    pub sql: String,
+}
+
+/// Such as `2 telemetry`.
+impl fmt::Display for Pending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.version, self.description)
+    }
 }
 
 impl Migrations {
@@ -50,13 +69,27 @@ impl Migrations {
         }
     }
 
-    /// Those that were not applied yet, such as `2 telemetry`.
+    /// Whether a database that has none of these tables has those that `other`, another set's list, tells of.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn pending(&self, database: &Database) -> sqlx::Result<Vec<String>> {
+    pub async fn would_meet(&self, other: &str, database: &Database) -> sqlx::Result<bool> {
+        let ours = database.applied_migrations(self.table).await?;
+        Ok(ours.is_empty() && !database.applied_migrations(other).await?.is_empty())
+    }
+
+    /// Those that were not applied yet, in their order.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn pending(&self, database: &Database) -> sqlx::Result<Vec<Pending>> {
         let applied = database.applied_migrations(self.table).await?;
         let pending = self.list.iter().filter(|migration| !applied.contains(&migration.version));
-        Ok(pending.map(|migration| format!("{} {}", migration.version, migration.description)).collect())
+        let told = |migration: &Migration| Pending {
+            version: migration.version,
+            description: migration.description.to_string(),
+            sql: migration.sql.as_str().to_owned(),
+        };
+        Ok(pending.map(told).collect())
     }
 }

@@ -17,8 +17,8 @@ use sqlx::AnyPool;
 use crate::Result;
 
 pub use listener::Listener;
-pub use migrations::Migrations;
-pub use sqlite::{explain, open_sqlite};
+pub use migrations::{Migrations, Pending};
+pub use sqlite::{connect_sqlite, explain, open_sqlite};
 pub use statement::Statement;
 
 /// Where a database is.

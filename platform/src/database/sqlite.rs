@@ -69,6 +69,16 @@ pub async fn open_sqlite(path: &Path) -> Result<Database> {
     Ok(Database::new(pool, Engine::Sqlite))
 }
 
+/// One connection to a database that exists, which changes no setting of the file, such as its journal.
+///
+/// # Errors
+/// As [`open_sqlite`].
+pub async fn connect_sqlite(path: &Path) -> Result<AnyConnection> {
+    sqlx::any::install_default_drivers();
+    let url = url_of(path)?.replace("?mode=rwc", "?mode=rw");
+    AnyConnection::connect(&url).await.map_err(|error| explain(path, &error))
+}
+
 async fn prepare(connection: &mut AnyConnection) -> sqlx::Result<()> {
     let began = Instant::now();
     for setting in SETTINGS {

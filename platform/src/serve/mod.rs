@@ -1,14 +1,16 @@
 //! Serves a router on a socket: HTTP/1.1 and HTTP/2, with TLS where there are certificates, until it is told to end.
 
+mod proxies;
 mod tls;
+mod unread;
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -21,7 +23,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+pub use proxies::TrustedProxies;
 pub use tls::Tls;
+use unread::Unread;
 
 use crate::config::Config;
 use crate::error::io_reason;
@@ -51,6 +55,8 @@ pub struct Entrance {
     pub guard: Guard,
     /// Certificates.
     pub tls: Option<Tls>,
+    /// Gateways that say for whom they ask.
+    pub proxies: TrustedProxies,
 }
 
 /// A socket that listens.
@@ -59,6 +65,7 @@ pub struct Server {
     listener: TcpListener,
     address: SocketAddr,
     tls: Option<Tls>,
+    proxies: Arc<TrustedProxies>,
     head_timeout: Duration,
     drain: Duration,
     places: Option<Arc<Semaphore>>,
@@ -79,7 +86,7 @@ impl Entrance {
                 return Err(Error::Tls { path: path.clone(), reason });
             }
         };
-        Ok(Self { guard, tls })
+        Ok(Self { guard, tls, proxies: config.identity.trusted_proxies.clone() })
     }
 }
 
@@ -101,6 +108,7 @@ impl Server {
             listener,
             address: bound,
             tls: entrance.tls.clone(),
+            proxies: Arc::new(entrance.proxies.clone()),
             head_timeout: HEAD_TIMEOUT,
             drain: DRAIN,
             places: None,
@@ -139,7 +147,7 @@ impl Server {
     /// Answers until `stop` is true. Then no connection is taken any more, and answers under way get some time to end: 30 s,
     /// or what [`Server::with_drain`] said.
     pub async fn run(self, router: Router, mut stop: watch::Receiver<bool>) {
-        let Self { listener, tls, head_timeout, drain, places, .. } = self;
+        let Self { listener, tls, proxies, head_timeout, drain, places, .. } = self;
         let watching = tls.clone().map(|tls| tokio::spawn(tls.watch()));
         let connections = GracefulShutdown::new();
         let builder = builder(head_timeout);
@@ -150,7 +158,8 @@ impl Server {
             };
             match taken {
                 Ok((stream, peer, place)) => {
-                    let one = Connection { builder: builder.clone(), router: router.clone(), peer, head_timeout };
+                    let (builder, router, proxies) = (builder.clone(), router.clone(), Arc::clone(&proxies));
+                    let one = Connection { builder, router, peer, proxies, head_timeout };
                     let served = one.begin(stream, tls.clone(), connections.watcher());
                     tokio::spawn(async move {
                         served.await;
@@ -192,6 +201,7 @@ struct Connection {
     builder: Builder<TokioExecutor>,
     router: Router,
     peer: SocketAddr,
+    proxies: Arc<TrustedProxies>,
     head_timeout: Duration,
 }
 
@@ -210,15 +220,22 @@ impl Connection {
     }
 
     async fn answer(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, watcher: Watcher) {
-        let Self { builder, router, peer, head_timeout } = self;
+        let Self { builder, router, peer, proxies, head_timeout } = self;
         let (asked, mut has_asked) = watch::channel(false);
         let service = service_fn(move |request: Request<Incoming>| {
             asked.send_replace(true);
-            let mut request = request.map(Body::new);
+            let (mut request, unread) = Unread::of(request);
             request.extensions_mut().insert(peer);
-            // An IPv4 client of an IPv6 socket is the same one.
-            request.extensions_mut().insert(PeerAddress(peer.ip().to_canonical()));
-            router.clone().oneshot(request)
+            let caller = proxies.caller(peer.ip(), request.headers());
+            request.extensions_mut().insert(PeerAddress(caller));
+            let answer = router.clone().oneshot(request);
+            async move {
+                let mut response = answer.await?;
+                if let Some(unread) = unread {
+                    unread.settle(&mut response).await;
+                }
+                Ok::<_, Infallible>(response)
+            }
         });
         let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let connection = watcher.watch(connection);

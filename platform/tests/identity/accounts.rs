@@ -32,6 +32,7 @@ on_both! {
     a_session_goes_on_and_ends => session;
     a_refresh_token_that_comes_twice_ends_its_session => reuse;
     guesses_wait_and_the_right_password_waits_with_them => guesses;
+    behind_a_gateway_one_callers_guesses_are_not_anothers => guesses_behind_a_gateway;
     services_get_access_tokens_until_their_token_is_revoked => services;
     who_is_disabled_or_has_fewer_roles_is_so_at_once => at_once;
     a_password_is_changed_by_its_owner_and_ends_sessions => password;
@@ -102,6 +103,28 @@ async fn guesses(engine: Engine) {
     assert_eq!(served.log_in("ada", PASSWORD).await.status, 200, "after the wait that the answer names");
     let events = served.identity.store().audits(100).await.unwrap();
     assert!(events.iter().all(|event| event.subject != "nobody"), "what is no name may be a password");
+}
+
+async fn guesses_behind_a_gateway(engine: Engine) {
+    let served = Served::start_behind(engine, IdentityOptions::default(), "127.0.0.0/8").await;
+    served.add("ada", Role::Viewer.into()).await;
+    let log_in = async |from: &str, name: &str, password: &str| {
+        let request = served.request(Method::POST, "/auth/login").header("content-type", "application/json");
+        let body = json!({ "name": name, "password": password }).to_string();
+        answer(request.header("x-forwarded-for", from).body(body)).await.status
+    };
+    for guess in 0..30 {
+        let from = format!("203.0.113.{guess}, 198.51.100.9");
+        assert_eq!(log_in(&from, &format!("somebody-{guess}"), "a wrong password").await, 401);
+    }
+    assert_eq!(
+        log_in("203.0.113.77, 198.51.100.9", "ada", PASSWORD).await,
+        429,
+        "what the caller adds changes nothing"
+    );
+    assert_eq!(log_in("198.51.100.10", "ada", PASSWORD).await, 200);
+    let events = served.identity.store().audits(100).await.unwrap();
+    assert!(events.iter().any(|event| event.address == "198.51.100.10"), "{events:?}");
 }
 
 async fn services(engine: Engine) {

@@ -5,7 +5,6 @@ use std::path::Path;
 use axum::Router;
 use axum::routing::get;
 use platform::Error;
-use platform::identity::Guard;
 use platform::serve::{Entrance, Server, Tls};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::sync::watch;
@@ -33,7 +32,7 @@ async fn a_new_certificate_counts_for_new_connections_and_a_broken_one_for_none(
     assert!(matches!(&missing, Error::Tls { path, .. } if *path == cert), "{missing}");
     let first = certify(&cert, &key);
     let tls = Tls::open(&cert, &key).unwrap();
-    let entrance = Entrance { guard: Guard::Open, tls: Some(tls.clone()) };
+    let entrance = Entrance { tls: Some(tls.clone()), ..Entrance::default() };
     let server = Server::bind("127.0.0.1:0".parse().unwrap(), &entrance).await.unwrap();
     assert!(server.url().starts_with("https://127.0.0.1:"));
     let port = server.address().port();

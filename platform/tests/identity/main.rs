@@ -3,5 +3,6 @@
 
 mod accounts;
 mod certificates;
+mod connections;
 mod external;
 mod served;

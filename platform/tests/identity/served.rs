@@ -7,7 +7,7 @@ use platform::database::{Address, Engine};
 use platform::identity::store::Store;
 use platform::identity::{Guard, Identity, IdentityOptions, Manager, Refusal, Roles, routes};
 use platform::sealing::SecretKey;
-use platform::serve::{Entrance, Server};
+use platform::serve::{Entrance, Server, TrustedProxies};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{OnceCell, watch};
@@ -36,6 +36,11 @@ pub struct Answer {
 
 impl Served {
     pub async fn start(engine: Engine, options: IdentityOptions) -> Self {
+        Self::start_behind(engine, options, "").await
+    }
+
+    /// Behind gateways in these networks.
+    pub async fn start_behind(engine: Engine, options: IdentityOptions, proxies: &str) -> Self {
         let home = Arc::new(tempfile::tempdir().unwrap());
         let address = match engine {
             Engine::Sqlite => Address::Sqlite(home.path().join("state.db")),
@@ -48,7 +53,8 @@ impl Served {
         let sealing = SecretKey::from_text("a key for tests, of no worth").unwrap();
         let identity = Identity::new(store, sealing, options).await.unwrap();
         let guard = Guard::Closed(identity.clone());
-        let entrance = Entrance { guard: guard.clone(), tls: None };
+        let proxies = TrustedProxies::parse(proxies).unwrap();
+        let entrance = Entrance { guard: guard.clone(), proxies, ..Entrance::default() };
         let server = Server::bind("127.0.0.1:0".parse().unwrap(), &entrance).await.unwrap();
         let (url, (stop, stopped)) = (server.url(), watch::channel(false));
         let router = routes(&guard).into_router(&guard, Refusal::into_response);

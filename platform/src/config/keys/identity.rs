@@ -2,6 +2,7 @@
 
 use super::Key;
 use super::read::{is_http_url, path, role_mapping, state_address, whole};
+use crate::serve::TrustedProxies;
 
 pub(super) const KEYS: &[Key] = &[
     Key {
@@ -68,6 +69,18 @@ pub(super) const KEYS: &[Key] = &[
         alias: None,
         set: |config, text| {
             config.identity.requests_per_second = whole(text, 0..=1_000_000)?;
+            Some(())
+        },
+    },
+    Key {
+        name: "identity.trusted_proxies",
+        default: "",
+        allowed: "networks and addresses between commas, such as 10.0.0.0/8, or nothing",
+        help: "Gateways whose X-Forwarded-For says who asks; without them, who connects is who asks.",
+        secret: false,
+        alias: None,
+        set: |config, text| {
+            config.identity.trusted_proxies = TrustedProxies::parse(text)?;
             Some(())
         },
     },

@@ -1,9 +1,12 @@
 //! The table of settings, a file for each group of them.
 
+mod backup;
 mod collections;
 mod detection;
 mod identity;
+mod kubernetes;
 mod read;
+mod rollout;
 mod serve;
 mod stores;
 mod telemetry;
@@ -15,8 +18,17 @@ use super::Config;
 pub(super) use read::state_address;
 
 /// All settings, in the order in which they are shown.
-const GROUPS: [&[Key]; 6] =
-    [detection::KEYS, stores::KEYS, identity::KEYS, serve::KEYS, collections::KEYS, telemetry::KEYS];
+const GROUPS: [&[Key]; 9] = [
+    detection::KEYS,
+    kubernetes::KEYS,
+    stores::KEYS,
+    identity::KEYS,
+    serve::KEYS,
+    collections::KEYS,
+    rollout::KEYS,
+    telemetry::KEYS,
+    backup::KEYS,
+];
 
 /// One setting: its name, default and meaning, and how its text is checked and stored.
 pub struct Key {

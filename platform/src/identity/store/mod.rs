@@ -17,7 +17,7 @@ pub(crate) use tokens::TOKEN_PREFIX;
 pub use tokens::{ApiToken, NewToken, Owner};
 pub use users::User;
 
-use crate::database::{Address, Database, Engine};
+use crate::database::{Address, Database, Engine, Pending};
 use crate::{Error, Result};
 
 /// The tables of identity; clones share connections.
@@ -56,7 +56,7 @@ impl Store {
     ///
     /// # Errors
     /// The database's.
-    pub async fn pending(database: &Database) -> Result<Vec<String>> {
+    pub async fn pending(database: &Database) -> Result<Vec<Pending>> {
         migrations::pending(database).await
     }
 
