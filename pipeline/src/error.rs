@@ -137,6 +137,23 @@ pub enum Error {
         /// The run.
         run: RunId,
     },
+    /// It is not known how to reach a Kubernetes cluster.
+    #[error(
+        "no Kubernetes cluster can be reached: {reason}; give a kubeconfig with `kubernetes.kubeconfig`, or run as a pod \
+         that has a service account"
+    )]
+    NoCluster {
+        /// Why not.
+        reason: String,
+    },
+    /// The pod template of the installation cannot be used.
+    #[error("{path}: {reason}; give a pod template as in a Deployment with `kubernetes.pod_template`", path = path.display())]
+    PodTemplate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The store of the logs of attempts fails.
     #[error("logs of attempts: {0}")]
     Logs(Box<platform::Error>),
@@ -196,6 +213,9 @@ pub enum Error {
     /// The database's tables could not be brought to this version of the program.
     #[error("cannot bring the state database up to date: {0}; a newer program may have written it")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The registry's tables lie in the database, and tables of both have the same names.
+    #[error("the state of runs cannot be in the registry's database: give it one of its own by `state.url`")]
+    SharedDatabase,
     /// The state database holds something that this program never writes.
     #[error(
         "the state database holds {what}, which this program cannot read; restore it from a backup or use a newer program"

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::TriggerRule;
 use super::alert::AlertEvent;
 use super::params::ParamType;
+use super::task::ExecutorKind;
 
 /// Where editors know the schema by.
 const ID: &str = "urn:safari:schema:dag";
@@ -234,6 +235,43 @@ fn setting_keys() -> Value {
             "additionalProperties": {"type": "string", "pattern": "^[A-Za-z0-9_./-]{1,253}$"},
         },
         "resources": nullable(object(resources, &[], "What one attempt needs of a machine.")),
+        "executor": {
+            "description": "Where attempts run. Where the installation says when not given.",
+            "enum": ExecutorKind::ALL.map(ExecutorKind::name),
+        },
+        "kubernetes": nullable(object(pod_keys(), &[], "The pod of an attempt.")),
+    })
+}
+
+/// Keys that describe a pod. Where Kubernetes has a shape of its own, that is taken.
+fn pod_keys() -> Value {
+    let texts = |description: &str| {
+        json!({
+            "description": description,
+            "type": ["object", "null"],
+            "additionalProperties": {"type": "string"},
+        })
+    };
+    let list = |description: &str| {
+        json!({
+            "description": description,
+            "type": "array",
+            "items": {"description": "As in Kubernetes.", "type": "object"},
+        })
+    };
+    json!({
+        "image": text("Image of the container."),
+        "service_account": text("Service account of the pod."),
+        "node_selector": texts("Labels that a node must have."),
+        "tolerations": list("Taints of nodes that do not keep it away, as in Kubernetes."),
+        "affinity": {"description": "Which nodes and which pods it wants beside it, as in Kubernetes.", "type": "object"},
+        "volumes": list("Volumes of the pod, as in Kubernetes."),
+        "volume_mounts": list("Where the container has them, as in Kubernetes."),
+        "env": texts("Variables of the container, by name."),
+        "secrets": texts("Variables of the container by name, each with the `SECRET/KEY` that it is read from."),
+        "labels": texts("More labels of the pod."),
+        "annotations": texts("More annotations of the pod."),
+        "priority_class": text("Priority class of the pod."),
     })
 }
 
@@ -349,6 +387,7 @@ mod tests {
         same_keys("/properties/continuous/properties/nats", keys::NATS);
         same_keys("/properties/defaults", keys::DEFAULTS);
         same_keys("/properties/defaults/properties/resources", keys::RESOURCES);
+        same_keys("/properties/defaults/properties/kubernetes", keys::KUBERNETES);
         same_keys("/properties/alerts/items", keys::ALERT);
         same_keys("/properties/groups/additionalProperties", keys::GROUP);
         same_keys(task, keys::TASK.into_iter().chain(keys::DEFAULTS));

@@ -7,6 +7,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::mistake::Place;
+use super::pod::PodSettings;
 use super::trigger::TriggerRule;
 
 /// The kind of job that a task with `dag:` has. It is given `{"dag": NAME, "params": {…}, "wait": BOOLEAN}`, starts a
@@ -15,6 +16,16 @@ pub const RUN_DAG_JOB: &str = "run_dag";
 
 /// The pool of a task that names none.
 pub const DEFAULT_POOL: &str = "default";
+
+/// Where attempts run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExecutorKind {
+    /// In a worker.
+    #[default]
+    Worker,
+    /// In a pod of their own.
+    Kubernetes,
+}
 
 /// A task of a DAG. What the file leaves out has the value of the DAG's `defaults`, or else the one told here.
 #[derive(Clone, Debug)]
@@ -63,6 +74,10 @@ pub struct Task {
     pub labels: BTreeMap<String, String>,
     /// What one attempt needs of a machine.
     pub resources: Resources,
+    /// Where its attempts run; where the installation says when not given.
+    pub executor: Option<ExecutorKind>,
+    /// The pod that an attempt has when it runs in one.
+    pub pod: PodSettings,
     /// Whether an earlier output may be taken instead of doing it.
     pub cache: Option<Cache>,
     /// Assets that are updated when it succeeds.
@@ -134,6 +149,24 @@ pub struct Resources {
     pub gpus: u32,
 }
 
+impl ExecutorKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Worker, Self::Kubernetes];
+
+    /// Its name in DAG files, settings and the state.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Worker => "worker",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+
+    /// The executor of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|executor| executor.name() == name)
+    }
+}
+
 impl Resources {
     /// What is left when `other` is taken; nothing when there is too little of anything.
     pub(crate) fn less(self, other: Self) -> Option<Self> {
@@ -171,6 +204,8 @@ impl Task {
             queue: None,
             labels: BTreeMap::new(),
             resources: Resources::default(),
+            executor: None,
+            pod: PodSettings::default(),
             cache: None,
             produces: Vec::new(),
             secret_uses: BTreeSet::new(),
@@ -187,6 +222,14 @@ impl Task {
     pub(crate) fn labels_text(&self) -> Option<String> {
         let labels = || self.labels.iter().map(|(name, value)| (name.clone(), Value::String(value.clone())));
         (!self.labels.is_empty()).then(|| Value::Object(labels().collect()).to_string())
+    }
+
+    /// Its executor as the state keeps it. A task that runs another DAG waits most of the time, and needs no pod for that.
+    pub(crate) fn executor_text(&self) -> Option<&'static str> {
+        if self.runs_dag() {
+            return Some(ExecutorKind::Worker.name());
+        }
+        self.executor.map(ExecutorKind::name)
     }
 
     /// Whether it may go when a run begins, whatever other tasks do.

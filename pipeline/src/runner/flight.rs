@@ -194,7 +194,7 @@ impl Flight {
 }
 
 /// A failed attempt: tried again while the task has retries and time left and the error may pass.
-pub(super) fn failure(error: JobError, task: &Task, claim: &Claimed, now: Timestamp) -> End {
+pub(crate) fn failure(error: JobError, task: &Task, claim: &Claimed, now: Timestamp) -> End {
     let late = |at: Timestamp| task.task_timeout.is_some_and(|timeout| at > claim.started_at.plus(timeout));
     if let Retry::Later(wait) = error.retry {
         let at = now.plus(wait);

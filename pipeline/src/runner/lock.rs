@@ -83,7 +83,7 @@ fn try_lock(path: PathBuf) -> Result<Tried> {
 }
 
 /// The name of this host; two hosts that share a home must have different ones.
-pub(super) fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     ["/proc/sys/kernel/hostname", "/etc/hostname"]
         .iter()
         .find_map(|path| std::fs::read_to_string(path).ok())

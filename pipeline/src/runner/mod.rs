@@ -23,19 +23,21 @@ use tokio::sync::{broadcast, watch};
 use uuid::Uuid;
 
 pub use events::{RunEvent, RunOutcome, TaskProgress};
+pub(crate) use flight::failure;
+pub(crate) use lock::host_name;
 pub use offer::Offer;
 pub(crate) use run_dag::check as check_run_dag;
 pub use secrets::Secrets;
 
 use crate::alerts::Alerts;
 use crate::clock::Timestamp;
-use crate::dag::{Dag, Params};
+use crate::dag::{Dag, ExecutorKind, Params};
 use crate::error::{Error, Result};
 use crate::ids::RunId;
 use crate::job::JobRegistry;
 use crate::logs::Logs;
 use crate::mask::KnownSecrets;
-use crate::state::{InstanceKind, Owner, Store, TaskState};
+use crate::state::{InstanceKind, Owner, Store, TaskState, Ticket};
 
 use delivery::ApalisDispatcher;
 use dispatch::Dispatcher;
@@ -70,6 +72,8 @@ pub struct RunnerOptions {
     pub dags: Option<PathBuf>,
     /// Where the logs of attempts are kept; nothing: their lines go to the program's own log.
     pub logs: Option<Logs>,
+    /// Who does tasks that do not say where they run.
+    pub default_executor: ExecutorKind,
 }
 
 impl RunnerOptions {
@@ -88,6 +92,7 @@ impl RunnerOptions {
             offer: None,
             dags: None,
             logs: None,
+            default_executor: ExecutorKind::Worker,
         }
     }
 }
@@ -231,6 +236,22 @@ impl Runner {
     /// and of none; empty means all. An error means that the database failed for good.
     pub async fn serve(&self, queues: Vec<String>) -> Result<()> {
         Worker::new(self, Assignment::All { queues }, self.new_owner()).serve().await
+    }
+
+    /// Does the attempt of a ticket to its end, wherever it was claimed; false when it is not to be had any more: it has
+    /// ended, or another process does it. `pod` is the name of the pod that this process runs in. After
+    /// [`Runner::interrupt`] the attempt is given back.
+    pub async fn run_attempt(&self, ticket: &Ticket, pod: &str) -> Result<bool> {
+        let owner = Owner {
+            host: pod.to_owned(),
+            pid: std::process::id(),
+            key: format!("{}/{}", ticket.claimed_by, Uuid::new_v4()),
+        };
+        let (store, lease) = (&self.store, self.options.lease);
+        let take = || store.take_over(ticket, &owner, Timestamp::now(), lease);
+        let Some(claim) = worker::until_it_answers(self.interrupt.subscribe(), take).await? else { return Ok(false) };
+        Worker::new(self, Assignment::All { queues: Vec::new() }, owner).serve_one(claim).await?;
+        Ok(true)
     }
 
     /// A key for each worker: what an earlier one of this process left behind is lost too.

@@ -12,12 +12,12 @@ use super::flight::{Flight, Flights, Stop, failure};
 use super::work::{Prepared, Work};
 use super::{Runner, RunnerOptions};
 use crate::clock::Timestamp;
-use crate::dag::Resources;
+use crate::dag::{ExecutorKind, Resources};
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, RunId};
 use crate::job::{Cancel, JobError, ProgressSink};
 use crate::state::{
-    Begin, Caching, ClaimRequest, Claimed, Ended, LostRule, Offered, Owner, RunStep, Step, StepDone, Store,
+    Begin, Caching, ClaimRequest, Claimed, Ended, LostRule, Offered, Owner, RunStep, Step, StepDone, Store, Takes,
 };
 
 /// How often progress is told, and runs that were told to stop are looked for.
@@ -58,6 +58,8 @@ pub(super) struct Worker<'a> {
     owner: Owner,
     runs: HashMap<RunId, Work<'a>>,
     flights: Flights,
+    /// Claimed by another, for this worker to begin.
+    given: Option<Claimed>,
     /// Ends not yet recorded.
     ended: Vec<Ended>,
     delivered: (mpsc::UnboundedSender<Delivered>, mpsc::UnboundedReceiver<Delivered>),
@@ -84,6 +86,7 @@ impl<'a> Worker<'a> {
             owner,
             runs: HashMap::new(),
             flights: Flights::default(),
+            given: None,
             ended: Vec::new(),
             delivered: mpsc::unbounded_channel(),
             interrupt: runner.interrupt.subscribe(),
@@ -119,6 +122,17 @@ impl<'a> Worker<'a> {
             Err(Error::Stopped) => Ok(()),
             other => other,
         }
+    }
+
+    /// Does one attempt that was claimed before, and nothing else.
+    pub(super) async fn serve_one(mut self, claim: Claimed) -> Result<()> {
+        self.draining = true;
+        let interrupt = self.interrupt.clone();
+        let (runner, run) = (self.runner, claim.run);
+        let work = until_it_answers(interrupt, || Work::load(runner, run)).await?;
+        self.runs.insert(run, work);
+        self.given = Some(claim);
+        self.serve().await
     }
 
     async fn work(&mut self) -> Result<()> {
@@ -165,7 +179,7 @@ impl<'a> Worker<'a> {
         if finished {
             return Ok(true);
         }
-        for claim in done.claimed {
+        for claim in self.given.take().into_iter().chain(done.claimed) {
             in_time(self.begin(claim)).await?;
         }
         self.forget_idle_runs();
@@ -201,7 +215,7 @@ impl<'a> Worker<'a> {
             now: Timestamp::now(),
             lease: self.options().lease,
             runs,
-            claim: ClaimRequest { free, idle: at_work == 0, run, queues, offer: self.offered() },
+            claim: ClaimRequest { free, idle: at_work == 0, run, queues, offer: self.offered(), takes: self.takes() },
         };
         let done = match self.runner.store.step(step).await {
             Ok(done) => done,
@@ -275,7 +289,7 @@ impl<'a> Worker<'a> {
             ended.entry(end.claim.run).or_default().push(end);
         }
         let step = |(run, plan)| {
-            let rule = LostRule { take_over, most_in_a_row: self.options().max_lost, known: known.clone() };
+            let rule = LostRule { take_over, most_in_a_row: self.options().max_lost, known: known.clone(), gone: None };
             let lost = swept.contains(&run).then_some(rule);
             RunStep { plan, begin, lost, ended: Arc::new(ended.remove(&run).unwrap_or_default()) }
         };
@@ -443,13 +457,25 @@ impl<'a> Worker<'a> {
         Some(Offered { offer, left })
     }
 
+    /// A run that it is assigned it does wherever tasks were to run.
+    fn takes(&self) -> Takes {
+        let is_default = self.options().default_executor == ExecutorKind::Worker;
+        match self.assignment {
+            Assignment::Run(_) => Takes::Any,
+            Assignment::All { .. } => Takes::Of { executor: ExecutorKind::Worker, is_default },
+        }
+    }
+
     fn options(&self) -> &'a RunnerOptions {
         &self.runner.options
     }
 }
 
 /// Asks until the database answers or the worker is interrupted.
-async fn until_it_answers<T, A>(mut interrupt: watch::Receiver<bool>, mut ask: impl FnMut() -> A) -> Result<T>
+pub(super) async fn until_it_answers<T, A>(
+    mut interrupt: watch::Receiver<bool>,
+    mut ask: impl FnMut() -> A,
+) -> Result<T>
 where
     A: Future<Output = Result<T>>,
 {

@@ -196,7 +196,7 @@ impl RunTransaction<'_> {
             let mut insert = Statement::new(
                 "INSERT INTO task_instance
                    (id, run_id, task, map_index, kind, position, state, ready_at, priority, turn, queue, pool, slots, labels,
-                    cpu_millis, memory_bytes, gpus, attempts, item) VALUES ",
+                    cpu_millis, memory_bytes, gpus, executor, attempts, item) VALUES ",
             );
             for (index, item) in chunk {
                 let state = if *index < at_once { TaskState::Ready } else { TaskState::Waiting };
@@ -219,6 +219,7 @@ impl RunTransaction<'_> {
                     .number(i64::from(task.resources.cpu_millis))
                     .number(i64::try_from(task.resources.memory_bytes).unwrap_or(i64::MAX))
                     .number(i64::from(task.resources.gpus))
+                    .maybe_text(task.executor_text())
                     .number(attempts)
                     .text(item.as_str())
                     .end_row();

@@ -11,7 +11,7 @@ use super::pools::Room;
 use super::types::Owner;
 use super::writer::read_id;
 use crate::clock::Timestamp;
-use crate::dag::Resources;
+use crate::dag::{ExecutorKind, Resources};
 use crate::error::{Error, Result};
 use crate::ids::{AttemptId, RunId, TaskInstanceId};
 use crate::runner::Offer;
@@ -69,6 +69,18 @@ pub(crate) struct ClaimRequest {
     pub(crate) queues: Vec<String>,
     /// What the worker has, if it looks at what tasks need.
     pub(crate) offer: Option<Offered>,
+    /// Whose tasks.
+    pub(crate) takes: Takes,
+}
+
+/// Tasks of which executor a claim is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// Of any: whoever drives one run does all of it.
+    #[default]
+    Any,
+    /// Of this one, and those that name none if it is the installation's default.
+    Of { executor: ExecutorKind, is_default: bool },
 }
 
 /// What a worker has and has left.
@@ -251,6 +263,10 @@ fn limit_to(query: &mut Statement, limits: &Limits<'_>) {
             query.end_row();
         }
         query.push(")");
+    }
+    if let Takes::Of { executor, is_default } = request.takes {
+        query.push(if is_default { " AND (executor IS NULL OR executor = " } else { " AND (executor = " });
+        query.text(executor.name()).push(")");
     }
     if let Some(run) = request.run {
         query.push(" AND run_id = ").text(run.to_string());

@@ -145,7 +145,7 @@ pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, reque
         let mut insert = Statement::new(
             "INSERT INTO task_instance
                (id, run_id, task, map_index, kind, position, state, ready_at, priority, queue, pool, slots, labels,
-                cpu_millis, memory_bytes, gpus) VALUES ",
+                cpu_millis, memory_bytes, gpus, executor) VALUES ",
         );
         for (position, task) in chunk {
             let kind = if task.map.is_some() { InstanceKind::Map } else { InstanceKind::Single };
@@ -167,6 +167,7 @@ pub(super) async fn create(connection: &mut AnyConnection, engine: Engine, reque
                 .number(i64::from(task.resources.cpu_millis))
                 .number(i64::try_from(task.resources.memory_bytes).unwrap_or(i64::MAX))
                 .number(i64::from(task.resources.gpus))
+                .maybe_text(task.executor_text())
                 .end_row();
         }
         insert.query().execute(&mut *connection).await.map_err(doing)?;

@@ -7,6 +7,7 @@ use super::claim::STEP_OF_PRIORITY;
 use super::rules::{AfterLoss, after_loss, given_up};
 use super::step::{Change, LostRule, RunTransaction};
 use super::types::{Owner, TaskState};
+use super::writer::read_id;
 use crate::clock::Timestamp;
 use crate::error::{Error, Result};
 use platform::database::Statement;
@@ -27,21 +28,27 @@ struct Row {
 }
 
 /// Marks attempts lost: of other owners those whose lease ran out and, on a take-over, all that ran on this host (the
-/// lock of the run was free, so their process is dead); of our own those that we do not know of. Their instances become
+/// lock of the run was free, so their process is dead); of our own those that we do not know of; and those that the
+/// rule names. Their instances become
 /// ready again, without counting as a retry.
 pub(super) async fn release(run: &mut RunTransaction<'_>, owner: &Owner, rule: &LostRule) -> Result<()> {
     let (now, stopping) = (run.now, run.stopping);
     let rows = lost_attempts(run, owner, rule).await?;
     for row in rows {
-        let own = row.owner_key == owner.key;
+        let gone = rule.gone.as_ref().and_then(|gone| gone.get(&read_id(&row.attempt).ok()?));
+        let own = row.owner_key == owner.key && gone.is_none();
         let AfterLoss { instance: state, lost_in_a_row: lost, is_poison: poison } =
             after_loss(row.lost_in_a_row, own, rule.most_in_a_row, stopping);
-        let how = match own {
-            true => "the database went away before its worker knew that it had it".to_owned(),
-            false => format!("process {} on {} died or stopped answering", row.owner_pid, row.owner_host),
+        let how = match (gone, own) {
+            (Some(gone), _) => gone.how.clone(),
+            (None, true) => "the database went away before its worker knew that it had it".to_owned(),
+            (None, false) => format!("process {} on {} died or stopped answering", row.owner_pid, row.owner_host),
         };
         let error = poison.then(|| given_up(lost, row.owner_pid, &row.owner_host));
-        mark_lost(run.connection, &row.attempt, &how, now).await?;
+        if !mark_lost(run.connection, &row, &how, now).await? {
+            // It was taken over at this moment.
+            continue;
+        }
         let moved = sqlx::query(
             "UPDATE task_instance
              SET state = $1, ready_at = $2, turn = $2 - priority * $3, lost_in_a_row = $4, error = $5, finished_at = $6
@@ -96,19 +103,28 @@ async fn lost_attempts(run: &mut RunTransaction<'_>, owner: &Owner, rule: &LostR
             query.end_row();
         }
     }
+    for (attempt, gone) in rule.gone.iter().flat_map(|gone| gone.iter()) {
+        query.push(" OR (a.id = ").text(attempt.to_string());
+        query.push(" AND a.owner_key = ").text(gone.owner_key.as_str()).push(")");
+    }
     query.push(")");
     query.query_as().fetch_all(&mut *run.connection).await.map_err(|error| Error::database(DOING, error))
 }
 
-async fn mark_lost(connection: &mut AnyConnection, attempt: &str, how: &str, now: Timestamp) -> Result<()> {
-    sqlx::query("UPDATE attempt SET state = 'lost', finished_at = $1, error = $2 WHERE id = $3 AND state = 'running'")
-        .bind(now.millis())
-        .bind(how)
-        .bind(attempt)
-        .execute(connection)
-        .await
-        .map_err(|error| Error::database(DOING, error))?;
-    Ok(())
+/// False when it is another's by now.
+async fn mark_lost(connection: &mut AnyConnection, row: &Row, how: &str, now: Timestamp) -> Result<bool> {
+    let marked = sqlx::query(
+        "UPDATE attempt SET state = 'lost', finished_at = $1, error = $2
+         WHERE id = $3 AND state = 'running' AND owner_key = $4",
+    )
+    .bind(now.millis())
+    .bind(how)
+    .bind(&row.attempt)
+    .bind(&row.owner_key)
+    .execute(connection)
+    .await
+    .map_err(|error| Error::database(DOING, error))?;
+    Ok(marked.rows_affected() > 0)
 }
 
 impl FromRow<'_, AnyRow> for Row {

@@ -36,6 +36,7 @@ mod stop;
 mod streams;
 mod telemetry;
 mod types;
+mod under_way;
 mod versions;
 mod watch;
 mod writer;
@@ -43,7 +44,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use platform::database::Database;
+use platform::database::{Database, Pending};
 use sqlx::AnyPool;
 
 pub use assets::AssetEvent;
@@ -58,18 +59,20 @@ pub use types::{
     AttemptRecord, AttemptState, InstanceKind, InstanceRecord, Owner, RunCause, RunFilter, RunRecord, RunState,
     TaskState, TaskSummary,
 };
+pub use under_way::Ticket;
 pub use versions::{DagVersionRecord, Version};
 
 pub(crate) use alerts::{DueAlert, Told};
 pub(crate) use attempts::{AttemptFacts, Which};
 pub(crate) use cache::{CachedOutput, Caching};
-pub(crate) use claim::{ClaimRequest, Claimed, Offered};
+pub(crate) use claim::{ClaimRequest, Claimed, Offered, Takes};
 pub(crate) use clean::Removal;
 pub(crate) use create::Origin;
 pub(crate) use ended::{End, Ended};
-pub(crate) use step::{Begin, Change, LostRule, RunDone, RunStep, Step, StepDone};
+pub(crate) use step::{Begin, Change, Gone, LostRule, RunDone, RunStep, Step, StepDone};
 pub(crate) use stop::Stop;
 pub(crate) use telemetry::{InstanceAttempt, InstanceFacts};
+pub(crate) use under_way::UnderWay;
 
 use crate::clock::Timestamp;
 use crate::dag::{Dag, Params};
@@ -106,7 +109,7 @@ impl Store {
     }
 
     /// The changes that the tables of a database need to be those of this version, such as `2 telemetry`.
-    pub async fn pending(database: &Database) -> Result<Vec<String>> {
+    pub async fn pending(database: &Database) -> Result<Vec<Pending>> {
         migrations::pending(database).await
     }
 

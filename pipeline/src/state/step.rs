@@ -68,6 +68,17 @@ pub(crate) struct LostRule {
     /// All attempts that the worker knows to be its own. Given after the database went away: it may have committed a
     /// claim whose answer never came, and such attempts are lost too.
     pub(crate) known: Option<Arc<Vec<AttemptId>>>,
+    /// Attempts whose process is surely dead.
+    pub(crate) gone: Option<Arc<BTreeMap<AttemptId, Gone>>>,
+}
+
+/// An attempt whose process is surely dead.
+#[derive(Clone, Debug)]
+pub(crate) struct Gone {
+    /// Who had it: if another has it now, it is not gone.
+    pub(crate) owner_key: String,
+    /// What became of the process.
+    pub(crate) how: String,
 }
 
 /// What came of a step.

@@ -14,6 +14,9 @@ use super::*;
 #[path = "tests_others.rs"]
 #[allow(clippy::duplicate_mod, reason = "two databases")]
 mod others;
+#[path = "tests_pods.rs"]
+#[allow(clippy::duplicate_mod, reason = "two databases")]
+mod pods;
 #[path = "tests_turns.rs"]
 #[allow(clippy::duplicate_mod, reason = "two databases")]
 mod turns;
@@ -79,7 +82,8 @@ impl World {
 
     async fn step(&self, owner: &Owner, free: usize, ended: Vec<Ended>, lost: Option<LostRule>) -> Stepped {
         let run = RunStep { plan: self.plan.clone(), begin: Begin::Now, lost, ended: Arc::new(ended) };
-        let claim = ClaimRequest { free, idle: true, run: Some(self.plan.run), queues: Vec::new(), offer: None };
+        let claim =
+            ClaimRequest { free, idle: true, run: Some(self.plan.run), queues: Vec::new(), ..ClaimRequest::default() };
         let step = Step { owner: owner.clone(), now: self.now, lease: LEASE, runs: vec![run], claim };
         let StepDone { mut runs, claimed, next_ready, .. } = self.store.step(step).await.unwrap();
         let RunDone { counted, changes, state } = runs.remove(0);
@@ -105,7 +109,7 @@ fn owner(name: &str) -> Owner {
 }
 
 fn rule(take_over: bool) -> LostRule {
-    LostRule { take_over, most_in_a_row: 5, known: None }
+    LostRule { take_over, most_in_a_row: 5, known: None, gone: None }
 }
 
 fn ok(claim: &Claimed, output: &str) -> Ended {
@@ -479,7 +483,7 @@ async fn random_histories_keep_the_invariants_and_end() {
                     &owner,
                     random.below(4),
                     ended,
-                    Some(LostRule { take_over: false, most_in_a_row: 4, known: None }),
+                    Some(LostRule { take_over: false, most_in_a_row: 4, known: None, gone: None }),
                 )
                 .await;
             fenced += done.counted[from_hand.min(sent)..].iter().filter(|counted| !**counted).count();

@@ -56,7 +56,8 @@ impl Drop for Other {
 /// A step on any run by a worker that takes tasks of one queue.
 async fn step_as(world: &World, queue: &str, free: usize, ended: Vec<Ended>) -> Vec<Claimed> {
     let run = RunStep { plan: world.plan.clone(), begin: Begin::Now, lost: None, ended: Arc::new(ended) };
-    let claim = ClaimRequest { free, idle: false, run: None, queues: vec![queue.to_owned()], offer: None };
+    let claim =
+        ClaimRequest { free, idle: false, run: None, queues: vec![queue.to_owned()], ..ClaimRequest::default() };
     let step = Step { owner: owner("one"), now: world.now, lease: LEASE, runs: vec![run], claim };
     world.store.step(step).await.unwrap().claimed
 }

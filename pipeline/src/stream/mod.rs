@@ -6,10 +6,11 @@ mod folder;
 mod nats;
 pub mod notification;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tracing::warn;
 
 use crate::clock::Timestamp;
@@ -18,8 +19,8 @@ use crate::error::Result;
 use crate::state::Store;
 use crate::template::{self, Scope};
 
-/// A reader that has said nothing for so long is dead.
-const LEASE: Duration = Duration::from_secs(60);
+/// A reader that has said nothing for so long is dead. One that was only slow does no harm: what two write down is there once.
+const LEASE: Duration = Duration::from_secs(20);
 
 /// A source is read as often as its batches may be old, within these limits.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(500);
@@ -45,9 +46,9 @@ impl Streams {
         Self { store, poll }
     }
 
-    /// Works until `stop` is set; what is being read then is left, and read again later.
+    /// Works until `stop` is set; what is being read then is left to whoever looks next.
     pub async fn serve(&self, mut stop: watch::Receiver<bool>) {
-        let mut readers = JoinSet::new();
+        let mut readers = Readers::default();
         while !*stop.borrow_and_update() {
             let wait = match self.start_readers(&mut readers).await {
                 Ok(()) => self.poll,
@@ -56,17 +57,33 @@ impl Streams {
                     PAUSE_AFTER_ERROR
                 }
             };
-            while readers.try_join_next().is_some() {}
+            while let Some(ended) = readers.tasks.try_join_next_with_id() {
+                readers.forget(&ended);
+            }
             tokio::select! {
                 Ok(()) = stop.changed() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }
-        readers.shutdown().await;
+        self.give_back(readers).await;
+    }
+
+    /// Stops what is being read; the next server need not wait until its reader counts as dead.
+    async fn give_back(&self, mut readers: Readers) {
+        readers.tasks.abort_all();
+        while let Some(ended) = readers.tasks.join_next_with_id().await {
+            let Some(dag) = readers.forget(&ended) else { continue };
+            if ended.is_ok() {
+                continue;
+            }
+            if let Err(error) = self.store.set_reading(&dag, Timestamp::now(), None).await {
+                warn!(dag, %error, "the source is read again when its reader counts as dead");
+            }
+        }
     }
 
     /// Starts a reader for each source that is due.
-    async fn start_readers(&self, readers: &mut JoinSet<()>) -> Result<()> {
+    async fn start_readers(&self, readers: &mut Readers) -> Result<()> {
         for record in self.store.dags().await? {
             if record.paused || record.file.is_none() {
                 continue;
@@ -79,10 +96,29 @@ impl Streams {
             if !self.store.begin_reading(&dag.name, now, now.plus(LEASE)).await? {
                 continue;
             }
-            let store = self.store.clone();
-            readers.spawn(async move { read(&store, &dag.name, &continuous, source).await });
+            let (store, name) = (self.store.clone(), dag.name.clone());
+            let reader = readers.tasks.spawn(async move { read(&store, &dag.name, &continuous, source).await });
+            readers.dags.insert(reader.id(), name);
         }
         Ok(())
+    }
+}
+
+/// The sources that this process reads.
+#[derive(Default)]
+struct Readers {
+    tasks: JoinSet<()>,
+    dags: HashMap<Id, String>,
+}
+
+impl Readers {
+    /// The DAG of a reader that has ended.
+    fn forget(&mut self, ended: &std::result::Result<(Id, ()), JoinError>) -> Option<String> {
+        let id = match ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        self.dags.remove(&id)
     }
 }
 

@@ -254,7 +254,7 @@ fn mistakes_in_limits_and_defaults() {
             "d.yaml:4:11: `deadline`: `1` is not a length of time; write for example `500ms`, `30s`, `5m`, `2h` or `1h30m`",
             "d.yaml:5:11: `priority` must be a whole number from -100 to 100; the greatest goes first",
             "d.yaml:6:21: `retries` may be at most 1000",
-            "d.yaml:6:27: unknown key `trigger` in `defaults`; known: retries, retry_delay, retry_max_delay, timeout, pool, slots, priority, queue, labels, resources",
+            "d.yaml:6:27: unknown key `trigger` in `defaults`; known: retries, retry_delay, retry_max_delay, timeout, pool, slots, priority, queue, labels, resources, executor, kubernetes",
             "d.yaml:6:50: the pool `a b` must be at most 64 letters, digits, `_` and `-`, the first a letter",
             "d.yaml:6:62: `slots` must be at least 1",
         ],

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::common::{dag, job, registry, store};
+use crate::common::{dag, database, job, registry, store};
 
 /// How often each item was looked at, by the key that makes effects happen once, as a table would count them.
 type Seen = Arc<Mutex<BTreeMap<String, BTreeSet<String>>>>;
@@ -265,11 +265,7 @@ async fn messages_of_nats_are_each_in_one_batch_though_they_are_sent_and_deliver
     .await;
 
     let client = async_nats::connect(nats.url()).await.unwrap();
-    let ask = async |subject: &str, text: String| {
-        let answer = client.request(subject.to_owned(), text.into()).await.unwrap();
-        let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
-        assert_eq!(answer["error"], Value::Null, "{answer}");
-    };
+    let ask = async |subject: &str, text: String| said(&client, subject, text).await;
     let config = json!({"name": "MEDIA", "subjects": ["media.>"], "storage": "file"});
     ask("$JS.API.STREAM.CREATE.MEDIA", config.to_string()).await;
     // The answer to a message is that the stream has it.
@@ -294,4 +290,37 @@ async fn messages_of_nats_are_each_in_one_batch_though_they_are_sent_and_deliver
     let expected: BTreeSet<String> = (0..10).flat_map(|n| [n.to_string(), format!("text {n}")]).collect();
     assert_eq!(seen.keys().cloned().collect::<BTreeSet<_>>(), expected);
     assert!(seen.values().all(|keys| keys.len() == 1), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_told_to_stop_gives_its_sources_back() {
+    let home = tempfile::tempdir().unwrap();
+    let nats = e2e::nats::Server::start().await.unwrap();
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    said(&client, "$JS.API.STREAM.CREATE.MEDIA", json!({"name": "MEDIA", "subjects": ["media.>"]}).to_string()).await;
+    let store = store(home.path()).await;
+    let live = live(&format!("nats: {{url: '{}', stream: MEDIA, subject: media.new.>, consumer: safari}}", nats.url()));
+    store.register(&live, Timestamp::now()).await.unwrap();
+    let database = database(home.path()).await;
+    // How long nobody else may read it.
+    let taken = async || {
+        let question = sqlx::query_as("SELECT next_read_at FROM stream WHERE dag = 'live'");
+        let (until,): (i64,) = question.fetch_one(database.pool()).await.unwrap();
+        until - Timestamp::now().millis()
+    };
+
+    let (stop, stopped) = watch::channel(false);
+    let streams = Streams::new(store.clone(), Duration::from_millis(10));
+    let reading = tokio::spawn(async move { streams.serve(stopped).await });
+    until("it is read", async || taken().await > 5_000).await;
+    stop.send_replace(true);
+    reading.await.unwrap();
+    assert!(taken().await <= 0);
+}
+
+/// Asks JetStream for what must be done.
+async fn said(client: &async_nats::Client, subject: &str, text: String) {
+    let answer = client.request(subject.to_owned(), text.into()).await.unwrap();
+    let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+    assert_eq!(answer["error"], Value::Null, "{answer}");
 }

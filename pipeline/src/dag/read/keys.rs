@@ -42,7 +42,7 @@ pub(in crate::dag) const TASK: [&str; 16] = [
     "cache",
     "produces",
 ];
-pub(in crate::dag) const DEFAULTS: [&str; 10] = [
+pub(in crate::dag) const DEFAULTS: [&str; 12] = [
     "retries",
     "retry_delay",
     "retry_max_delay",
@@ -53,7 +53,23 @@ pub(in crate::dag) const DEFAULTS: [&str; 10] = [
     "queue",
     "labels",
     "resources",
+    "executor",
+    "kubernetes",
 ];
 pub(in crate::dag) const RESOURCES: [&str; 3] = ["cpu", "memory", "gpu"];
+pub(in crate::dag) const KUBERNETES: [&str; 12] = [
+    "image",
+    "service_account",
+    "node_selector",
+    "tolerations",
+    "affinity",
+    "volumes",
+    "volume_mounts",
+    "env",
+    "secrets",
+    "labels",
+    "annotations",
+    "priority_class",
+];
 pub(in crate::dag) const RETRY: [&str; 3] = ["error", "retries", "delay"];
 pub(in crate::dag) const CACHE: [&str; 2] = ["key", "ttl"];

@@ -5,6 +5,7 @@ mod common;
 mod groups;
 pub(super) mod keys;
 mod params;
+mod pod;
 mod schedule;
 mod settings;
 mod task;

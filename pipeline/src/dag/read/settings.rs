@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::mistake::Collector;
+use super::super::pod::PodSettings;
 use super::super::size;
-use super::super::task::{Resources, Task};
+use super::super::task::{ExecutorKind, Resources, Task};
 use super::super::yaml::{Node, NodeValue};
 use super::common::{clip, read_duration, read_name, read_positive, read_span};
 use super::keys;
+use super::pod;
+use crate::dag::hint;
 
 const MOST_RETRIES: u32 = 1_000;
 const MOST_CORES: f64 = 10_000.0;
@@ -28,6 +31,8 @@ pub(super) struct Settings {
     queue: Option<String>,
     labels: Option<BTreeMap<String, String>>,
     resources: Option<Resources>,
+    executor: Option<ExecutorKind>,
+    pod: Option<PodSettings>,
 }
 
 impl Settings {
@@ -48,7 +53,9 @@ impl Settings {
             "priority" => self.priority = read_priority(node, out),
             "queue" => self.queue = Some(read_name(node, "the queue", true, out)),
             "labels" => self.labels = Some(read_labels(node, out)),
-            _ => self.resources = Some(read_resources(node, out)),
+            "resources" => self.resources = Some(read_resources(node, out)),
+            "executor" => self.executor = read_executor(node, out),
+            _ => self.pod = Some(pod::read(node, out)),
         }
     }
 
@@ -65,6 +72,11 @@ impl Settings {
         task.timeout = self.timeout.or(task.timeout);
         if self.queue.is_some() {
             task.queue.clone_from(&self.queue);
+        }
+        // Whoever describes a pod wants one, unless they say otherwise.
+        task.executor = self.executor.or(self.pod.as_ref().map(|_| ExecutorKind::Kubernetes)).or(task.executor);
+        if let Some(pod) = &self.pod {
+            task.pod.put(pod);
         }
     }
 }
@@ -97,6 +109,16 @@ pub(super) fn read_priority(node: &Node, out: &mut Collector) -> Option<i32> {
         out.add(node.place, "`priority` must be a whole number from -100 to 100; the greatest goes first");
     }
     number.and_then(|number| i32::try_from(number).ok())
+}
+
+fn read_executor(node: &Node, out: &mut Collector) -> Option<ExecutorKind> {
+    let name = node.string("`executor`", out)?;
+    let executor = ExecutorKind::from_name(&name);
+    if executor.is_none() {
+        let names = ExecutorKind::ALL.map(ExecutorKind::name);
+        out.add_with(node.place, || format!("unknown executor `{}`{}", clip(&name), hint(&name, names)));
+    }
+    executor
 }
 
 fn set<T: Clone>(field: &mut T, given: &Option<T>) {

@@ -211,7 +211,7 @@ impl Sql {
             Arc::new(attempts.collect::<Vec<_>>())
         };
         let known = asked.known.as_ref().map(attempts);
-        let lost = asked.most_lost.map(|most_in_a_row| LostRule { take_over: false, most_in_a_row, known });
+        let lost = asked.most_lost.map(|most_in_a_row| LostRule { take_over: false, most_in_a_row, known, gone: None });
         let ended = asked.ended.iter().map(|(claim, end)| {
             let claim = self.claims[&claim.name].clone();
             Ended { claim, end: end.clone(), items: 0 }
