@@ -46,6 +46,15 @@ pub enum Error {
         source: io::Error,
     },
 
+    /// The API server of Kubernetes refused, or does not answer.
+    #[error("{action}: {source}")]
+    Kubernetes {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        source: Box<kube::Error>,
+    },
+
     /// The server that was started refused.
     #[error(transparent)]
     Store(#[from] platform::Error),
@@ -58,6 +67,11 @@ pub enum Error {
         /// Why it failed.
         source: sqlx::Error,
     },
+}
+
+/// Wraps a failure of Kubernetes.
+pub(crate) fn kubernetes(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
+    move |source| Error::Kubernetes { action, source: Box::new(source) }
 }
 
 /// Wraps a failure of the operating system.

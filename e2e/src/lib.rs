@@ -4,14 +4,19 @@
 
 pub mod docker;
 mod error;
+pub mod gateway;
 pub mod image_registry;
 mod kept;
+pub mod kubelet;
+pub mod kubernetes;
 pub mod mlflow;
 pub mod nats;
 mod ports;
 pub mod postgres;
+pub mod prometheus;
 pub mod proxy;
 pub mod redis;
+pub mod routes;
 pub mod seaweedfs;
 pub mod shaky_http;
 pub mod walk;

@@ -25,16 +25,25 @@ const DEBIAN_FOLDER: &str = "/usr/lib/postgresql";
 const USER: &str = "safari";
 
 /// Starts the server and waits. When standard input closes, which also happens when the test process dies, the server is
-/// stopped at once and its files are removed. Any line on standard input restarts it as a crash would: all its processes
-/// are killed, and a new server recovers from its log.
+/// stopped at once and its files are removed. The line `restart` restarts it as a crash would: all its processes are killed,
+/// and a new server recovers from its log; `stop` and `start` do half of that. `kill` ends all its processes with SIGKILL.
 const KEEPER: &str = r#"
 folder=$1; shift
 start() { "$@" >>"$folder/log" 2>&1 </dev/null & server=$!; echo $server; }
 stop() { kill -QUIT $server 2>/dev/null; wait $server; }
+end() {
+    kill -STOP $server 2>/dev/null
+    kill -KILL $server $(cat /proc/$server/task/$server/children) 2>/dev/null
+    wait $server
+}
 start "$@"
 while read -r line; do
-    stop
-    start "$@"
+    case $line in
+    stop) stop ;;
+    start) start "$@" ;;
+    kill) end ;;
+    restart) stop; start "$@" ;;
+    esac
 done
 stop
 rm -rf "$folder"
@@ -74,11 +83,23 @@ impl Server {
         Self::start_with(&[]).await
     }
 
-    async fn start_with(settings: &[&str]) -> Result<Server> {
+    /// The same with settings of the caller's own, such as `archive_mode=on`.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_with(settings: &[&str]) -> Result<Server> {
+        Self::start_in(settings, &[]).await
+    }
+
+    /// The same with variables for the server and the programs that it calls.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_in(settings: &[&str], variables: &[(&str, &str)]) -> Result<Server> {
         let programs = find_programs()?;
         let mut attempt = 1;
         loop {
-            let mut server = Self::spawn(&programs, settings)?;
+            let mut server = Self::spawn(&programs, settings, variables)?;
             match server.wait_until_ready().await {
                 Ok(()) => return Ok(server),
                 Err(error) if attempt >= START_ATTEMPTS => return Err(error),
@@ -105,13 +126,83 @@ impl Server {
     /// # Errors
     /// [`Error::NotStarted`] with the end of its log.
     pub async fn restart(&mut self) -> Result<()> {
-        use std::io::Write;
-        if let Some(lifeline) = &mut self.lifeline {
-            writeln!(lifeline, "restart").map_err(io("restart the server"))?;
-        }
+        self.tell("restart")?;
         // The old server may still answer while the keeper stops it; it has read the line within this time.
         tokio::time::sleep(Duration::from_millis(300)).await;
         self.wait_until_ready().await
+    }
+
+    /// Kills all processes of the server; its files stay. Gives back when its port is closed.
+    ///
+    /// # Errors
+    /// [`Error::NotStarted`] when it is still there after a minute.
+    pub async fn stop(&mut self) -> Result<()> {
+        self.tell("stop")?;
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+            if began.elapsed() > START_TIMEOUT {
+                return Err(self.not_started("it does not end"));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // The keeper has waited for the process by now, or does so within this time.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(())
+    }
+
+    /// Ends all processes of the server with SIGKILL, as a machine that is lost; its files stay. Gives back when they are gone.
+    ///
+    /// # Errors
+    /// [`Error::NotStarted`] when one is still there after a minute.
+    pub async fn kill(&mut self) -> Result<()> {
+        let processes = self.processes();
+        self.tell("kill")?;
+        let began = Instant::now();
+        while processes.iter().any(|process| lives(*process)) {
+            if began.elapsed() > START_TIMEOUT {
+                return Err(self.not_started("it does not end"));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+
+    /// The server's process and its children.
+    fn processes(&self) -> Vec<u32> {
+        let note = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
+        let Some(server) = note.lines().next().and_then(|line| line.trim().parse::<u32>().ok()) else {
+            return Vec::new();
+        };
+        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap_or_default();
+        let children = children.split_whitespace().filter_map(|process| process.parse().ok());
+        std::iter::once(server).chain(children).collect()
+    }
+
+    /// Starts the server that was stopped or killed, and waits until it answers.
+    ///
+    /// # Errors
+    /// [`Error::NotStarted`] with the end of its log.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.tell("start")?;
+        self.wait_until_ready().await
+    }
+
+    /// The folder of its files.
+    pub fn data(&self) -> PathBuf {
+        self.socket().join("data")
+    }
+
+    /// The folder of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.log.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
+    fn tell(&mut self, word: &str) -> Result<()> {
+        use std::io::Write;
+        if let Some(lifeline) = &mut self.lifeline {
+            writeln!(lifeline, "{word}").map_err(io("tell the server's keeper"))?;
+        }
+        Ok(())
     }
 
     /// Writes a backup of a database to a file, while others use it.
@@ -135,7 +226,7 @@ impl Server {
         format!("postgres://{USER}:{}@127.0.0.1:{}/{database}", self.password, self.port)
     }
 
-    fn spawn(programs: &Path, more_settings: &[&str]) -> Result<Server> {
+    fn spawn(programs: &Path, more_settings: &[&str], variables: &[(&str, &str)]) -> Result<Server> {
         let folder = tempfile::Builder::new().prefix("safari-postgres-").tempdir().map_err(io("make a folder"))?;
         let password = Uuid::new_v4().simple().to_string();
         let password_file = folder.path().join("password");
@@ -165,6 +256,7 @@ impl Server {
         for setting in settings.iter().map(String::as_str).chain(more_settings.iter().copied()) {
             shell.arg("-c").arg(setting);
         }
+        shell.envs(variables.iter().copied());
         shell.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut keeper = shell.spawn().map_err(io("start the shell that keeps PostgreSQL"))?;
         let lifeline = keeper.stdin.take();
@@ -208,6 +300,13 @@ impl Drop for Server {
         // The keeper stops the server at once, and never fails to end.
         let _status = self.keeper.wait();
     }
+}
+
+/// Whether a process is there and is not only waiting for somebody to ask how it ended.
+fn lives(process: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
+    // The state follows the name, which is in parentheses.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// Runs a program of PostgreSQL's on a file and a database.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use platform::object_store::{AwsAccess, DEFAULT_REGION, Location, ObjectStore, create_bucket, open_with};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -47,6 +48,7 @@ exit $status
 #[derive(Debug)]
 pub struct Server {
     endpoint: String,
+    secure: Option<Secure>,
     access_key: String,
     secret_key: String,
     log: PathBuf,
@@ -55,6 +57,15 @@ pub struct Server {
     /// Closing it ends the server.
     lifeline: Option<ChildStdin>,
     _folder: TempDir,
+}
+
+/// The same server over TLS.
+#[derive(Debug, Clone)]
+pub struct Secure {
+    /// Such as `https://localhost:8334`: a name, as some programs compare no numbers with a certificate.
+    pub endpoint: String,
+    /// The certificate, which signs itself, in PEM.
+    pub certificate: String,
 }
 
 impl Server {
@@ -67,10 +78,22 @@ impl Server {
     /// # Errors
     /// [`Error::Missing`] when `weed` is not installed, [`Error::NotStarted`] with the end of its log.
     pub async fn start() -> Result<Server> {
+        Self::start_with(false).await
+    }
+
+    /// The same, which answers over TLS as well: [`Server::secure`].
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_secure() -> Result<Server> {
+        Self::start_with(true).await
+    }
+
+    async fn start_with(tls: bool) -> Result<Server> {
         let weed = find_weed()?;
         let mut attempt = 1;
         loop {
-            let mut server = Self::spawn(&weed)?;
+            let mut server = Self::spawn(&weed, tls)?;
             match server.wait_until_ready().await {
                 Ok(()) => return Ok(server),
                 Err(error) if attempt >= START_ATTEMPTS => return Err(error),
@@ -82,6 +105,11 @@ impl Server {
     /// The address for `AWS_ENDPOINT_URL`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Where it answers over TLS; nothing unless it was started for that.
+    pub fn secure(&self) -> Option<&Secure> {
+        self.secure.as_ref()
     }
 
     /// The administrator's key for `AWS_ACCESS_KEY_ID`.
@@ -128,7 +156,7 @@ impl Server {
         Ok(open_with(&location, &access).await?)
     }
 
-    fn spawn(weed: &Path) -> Result<Server> {
+    fn spawn(weed: &Path, tls: bool) -> Result<Server> {
         let folder = tempfile::Builder::new().prefix("safari-weed-").tempdir().map_err(io("make a folder"))?;
         let access_key = Uuid::new_v4().simple().to_string();
         let secret_key = Uuid::new_v4().simple().to_string();
@@ -139,8 +167,9 @@ impl Server {
         let identities_file = folder.path().join("s3.json");
         std::fs::write(&identities_file, identities).map_err(io("write the server's identities"))?;
 
-        let ports = free_ports(10)?;
-        let flags = flags(folder.path(), &identities_file, &ports);
+        let ports = free_ports(11)?;
+        let mut flags = flags(folder.path(), &identities_file, &ports);
+        let secure = if tls { Some(certify(folder.path(), ports[10], &mut flags)?) } else { None };
         let sockets: Vec<String> = ports.iter().map(|port| format!("{SOCKETS}/seaweedfs-*-{port}.sock")).collect();
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(KEEPER).arg("keeper").arg(folder.path()).arg(sockets.join(" ")).arg(weed).args(flags);
@@ -150,6 +179,7 @@ impl Server {
         let process = read_process_id(&mut keeper)?;
         Ok(Server {
             endpoint: format!("http://127.0.0.1:{}", ports[0]),
+            secure,
             access_key,
             secret_key,
             log: folder.path().join("log"),
@@ -261,9 +291,26 @@ fn flags(folder: &Path, identities: &Path, ports: &[u16]) -> Vec<String> {
         "-admin.ui=false",
         "-master.telemetry=false",
         "-volume.preStopSeconds=0",
+        // Each bucket takes a volume. Without a number there are as many as there are free gigabytes on the disk, and on a
+        // full one the last buckets of a test could not be written.
+        "-volume.max=1000",
     ];
     flags.extend(rest.map(str::to_owned));
     flags
+}
+
+/// A certificate and the flags that name it.
+fn certify(folder: &Path, port: u16, flags: &mut Vec<String>) -> Result<Secure> {
+    let made = generate_simple_self_signed(vec!["localhost".to_owned()]);
+    let CertifiedKey { cert, signing_key } =
+        made.map_err(|error| Error::NotStarted { program: "weed", reason: error.to_string() })?;
+    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+    std::fs::write(&certificate, cert.pem()).map_err(io("write a certificate"))?;
+    std::fs::write(&key, signing_key.serialize_pem()).map_err(io("write a key"))?;
+    flags.push(format!("-s3.port.https={port}"));
+    flags.push(format!("-s3.cert.file={}", certificate.display()));
+    flags.push(format!("-s3.key.file={}", key.display()));
+    Ok(Secure { endpoint: format!("https://localhost:{port}"), certificate: cert.pem() })
 }
 
 fn read_process_id(keeper: &mut Child) -> Result<u32> {
@@ -318,7 +365,7 @@ mod tests {
         let program = folder.path().join("weed");
         std::fs::write(&program, "#!/bin/sh\necho no such flag >&2\nexit 3\n").unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let mut server = Server::spawn(&program).unwrap();
+        let mut server = Server::spawn(&program, false).unwrap();
         let text = server.wait_until_ready().await.unwrap_err().to_string();
         assert!(text.contains("exit status: 3") && text.contains("no such flag"), "{text}");
     }

@@ -1,4 +1,5 @@
-//! A proxy on loopback in front of an HTTP server, such as one for S3, that is busy, breaks off and loses answers.
+//! A proxy on loopback in front of an HTTP server, such as one for S3, that is busy, full, slow, breaks off, loses answers, and
+//! has less of an object than was written.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,14 +8,13 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use crate::Result;
 use crate::error::io as failed;
 
 /// No head of a request or an answer is longer.
 const LONGEST_HEAD: usize = 64 * 1024;
-
-const BUSY: &str = "HTTP/1.1 503 Slow Down\r\nconnection: close\r\ncontent-type: application/xml\r\ncontent-length: 87\r\n\r\n<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>";
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,29 @@ pub enum Fault {
     BrokenOff,
     /// The server does it, and the client hears nothing.
     AnswerLost,
+    /// It does not reach the server; the client is answered 507, as a server without room does.
+    Full,
+    /// It reaches the server after this time.
+    Slow(Duration),
+    /// The server has only the first half of the object, and says so as if that were all of it.
+    Halved,
+}
+
+/// Kinds of faults.
+const KINDS: usize = 6;
+
+impl Fault {
+    /// The number of its kind.
+    fn kind(self) -> usize {
+        match self {
+            Self::Busy => 0,
+            Self::BrokenOff => 1,
+            Self::AnswerLost => 2,
+            Self::Full => 3,
+            Self::Slow(_) => 4,
+            Self::Halved => 5,
+        }
+    }
 }
 
 /// A request as the proxy sees it.
@@ -51,7 +74,7 @@ struct Shared {
     server: String,
     judge: Box<Judge>,
     asked: Mutex<HashMap<String, usize>>,
-    faults: [AtomicUsize; 3],
+    faults: [AtomicUsize; KINDS],
     ended: AtomicUsize,
 }
 
@@ -93,9 +116,9 @@ impl ShakyHttp {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// How often it has done this to a request.
+    /// How often it has done this to a request, whatever the time of [`Fault::Slow`].
     pub fn count(&self, fault: Fault) -> usize {
-        self.shared.faults[fault as usize].load(Ordering::SeqCst)
+        self.shared.faults[fault.kind()].load(Ordering::SeqCst)
     }
 }
 
@@ -117,7 +140,7 @@ impl Shared {
     }
 
     fn note(&self, fault: Fault) {
-        self.faults[fault as usize].fetch_add(1, Ordering::SeqCst);
+        self.faults[fault.kind()].fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -133,15 +156,22 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
     let mut words = head.split_whitespace();
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let fault = shared.fault(method, target);
-    if fault == Some(Fault::Busy) {
-        shared.note(Fault::Busy);
-        // Who waits to be told to go on has not sent it.
-        if header(&head, "expect").is_none() {
-            let length: usize = header(&head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-            io::copy(&mut (&client).take(length.saturating_sub(begun.len()) as u64), &mut io::sink())?;
+    match fault {
+        Some(Fault::Busy) => {
+            shared.note(Fault::Busy);
+            let answer = refusal("503 Slow Down", "SlowDown", "Please reduce your request rate.");
+            return refuse(&mut client, &head, &begun, &answer);
         }
-        client.write_all(BUSY.as_bytes())?;
-        return client.shutdown(Shutdown::Write);
+        Some(Fault::Full) => {
+            shared.note(Fault::Full);
+            let answer = refusal("507 Insufficient Storage", "XMinioStorageFull", "There is no room.");
+            return refuse(&mut client, &head, &begun, &answer);
+        }
+        Some(slow @ Fault::Slow(time)) => {
+            shared.note(slow);
+            thread::sleep(time);
+        }
+        _ => {}
     }
     let mut server = TcpStream::connect(&shared.server)?;
     server.write_all(alone(&head).as_bytes())?;
@@ -157,10 +187,19 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
         Some(Fault::BrokenOff) => {
             let mut answer = Vec::new();
             server.read_to_end(&mut answer)?;
-            let body = answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |end| end + 4);
+            let body = body_of(&answer);
             if answer.len() - body > 1 {
                 answer.truncate(body + (answer.len() - body) / 2);
                 shared.note(Fault::BrokenOff);
+            }
+            client.write_all(&answer)?;
+        }
+        Some(Fault::Halved) => {
+            let mut answer = Vec::new();
+            server.read_to_end(&mut answer)?;
+            if let Some(halved) = halved(&answer) {
+                shared.note(Fault::Halved);
+                answer = halved;
             }
             client.write_all(&answer)?;
         }
@@ -168,6 +207,47 @@ fn serve(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
     }
     let _closed = server.shutdown(Shutdown::Both);
     client.shutdown(Shutdown::Both)
+}
+
+/// Answers without asking the server.
+fn refuse(client: &mut TcpStream, head: &str, begun: &[u8], answer: &str) -> io::Result<()> {
+    // Who waits to be told to go on has not sent it.
+    if header(head, "expect").is_none() {
+        let length: usize = header(head, "content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
+        io::copy(&mut (&*client).take(length.saturating_sub(begun.len()) as u64), &mut io::sink())?;
+    }
+    client.write_all(answer.as_bytes())?;
+    client.shutdown(Shutdown::Write)
+}
+
+fn refusal(status: &str, code: &str, message: &str) -> String {
+    let body = format!("<Error><Code>{code}</Code><Message>{message}</Message></Error>");
+    let head = "connection: close\r\ncontent-type: application/xml";
+    format!("HTTP/1.1 {status}\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Where the body of an answer begins.
+fn body_of(answer: &[u8]) -> usize {
+    answer.windows(4).position(|window| window == b"\r\n\r\n").map_or(answer.len(), |end| end + 4)
+}
+
+/// The answer with half of the length and of the bytes, and without their checksums; none if it tells no length or that of
+/// nothing.
+fn halved(answer: &[u8]) -> Option<Vec<u8>> {
+    let (head, body) = answer.split_at(body_of(answer));
+    let head = String::from_utf8_lossy(head);
+    let length: usize = header(&head, "content-length")?.parse().ok()?;
+    if length < 2 || !head.starts_with("HTTP/1.1 200") {
+        return None;
+    }
+    let kept = head.split_inclusive("\r\n").filter(|line| !line.to_ascii_lowercase().starts_with("x-amz-checksum"));
+    let lines = kept.map(|line| match line.split_once(':') {
+        Some((name, _)) if name.eq_ignore_ascii_case("content-length") => format!("{name}: {}\r\n", length / 2),
+        _ => line.to_owned(),
+    });
+    let mut halved = lines.collect::<String>().into_bytes();
+    halved.extend_from_slice(&body[..body.len().min(length / 2)]);
+    Some(halved)
 }
 
 /// The head of a request with its empty line, and what of the body came with it.

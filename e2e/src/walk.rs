@@ -12,6 +12,11 @@ use platform::sealing::SecretKey;
 
 const PASSWORD: &str = "a password for tests";
 
+// gRPC's codes.
+const PERMISSION_DENIED: &str = "7";
+const RESOURCE_EXHAUSTED: &str = "8";
+const UNAUTHENTICATED: &str = "16";
+
 /// Somebody for each role, and credentials that let nobody in.
 #[derive(Debug)]
 pub struct Walk {
@@ -78,6 +83,35 @@ impl Walk {
                 let waits = status == StatusCode::TOO_MANY_REQUESTS && what.contains("password");
                 if status != StatusCode::UNAUTHORIZED && !waits {
                     differences.push(format!("{} {} with {what}: {status} {words}", route.method, route.path));
+                }
+            }
+        }
+        differences
+    }
+
+    /// The same for gRPC's methods, which answer 200 and say in `grpc-status` what came of it.
+    pub async fn compare_grpc(&self, router: &Router, routes: &[Route]) -> Vec<String> {
+        let mut differences = Vec::new();
+        for route in routes {
+            let Door::Needs(permission) = route.door else {
+                let code = call(router, route, None).await;
+                let fine = !matches!(code.as_deref(), Some(UNAUTHENTICATED | PERMISSION_DENIED));
+                differences.extend((!fine).then(|| format!("{} is not public: {code:?}", route.path)));
+                continue;
+            };
+            for (role, credential) in &self.known {
+                let code = call(router, route, Some(credential)).await;
+                let denied = code.as_deref() == Some(PERMISSION_DENIED);
+                let may = role.permissions().contains(&permission);
+                if code.as_deref() == Some(UNAUTHENTICATED) || denied == may {
+                    differences.push(format!("{} as {role}: {code:?}", route.path));
+                }
+            }
+            for (what, credential) in &self.refused {
+                let code = call(router, route, (!credential.is_empty()).then_some(credential)).await;
+                let waits = code.as_deref() == Some(RESOURCE_EXHAUSTED) && what.contains("password");
+                if code.as_deref() != Some(UNAUTHENTICATED) && !waits {
+                    differences.push(format!("{} with {what}: {code:?}", route.path));
                 }
             }
         }
@@ -160,6 +194,20 @@ async fn ask(router: &Router, route: &Route, credential: Option<&String>) -> (St
     }
     let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap_or_default();
     (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+/// Calls a method with nothing; gives `grpc-status`, if it is said before the body.
+async fn call(router: &Router, route: &Route, credential: Option<&String>) -> Option<String> {
+    use tower::ServiceExt;
+    let request =
+        Request::post(&route.path).header(header::CONTENT_TYPE, "application/grpc").header(header::TE, "trailers");
+    let request = match credential {
+        Some(credential) => request.header(header::AUTHORIZATION, credential),
+        None => request,
+    };
+    let Ok(answer) = router.clone().oneshot(request.body(Body::empty()).expect("a request")).await;
+    let code = answer.headers().get("grpc-status")?;
+    code.to_str().ok().map(str::to_owned)
 }
 
 fn by() -> Manager<'static> {
