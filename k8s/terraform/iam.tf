@@ -57,6 +57,9 @@ locals {
     api       = { read = [], write = ["logs"] }
     worker    = { read = ["models"], write = ["lake", "logs"] }
     registry  = { read = [], write = ["models"] }
+    backup    = { read = ["lake", "models", "people"], write = ["backups"] }
+    drill     = { read = ["backups"], write = [] }
+    restore   = { read = ["backups"], write = ["lake", "models", "people"] }
   }
 }
 

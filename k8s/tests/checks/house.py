@@ -3,10 +3,15 @@ deployment."""
 
 import re
 
-from .objects import ROOT, WORKLOADS, Mistakes, containers_of, everything, name_of, pods, rendered
+import yaml
+
+from .objects import ROOT, WORKLOADS, Mistakes, containers_of, everything, name_of, pods, rendered, template_of
 
 # Kubernetes' profile "restricted": the kinds of volumes, https://kubernetes.io/docs/concepts/security/pod-security-standards/
 VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+# The one part that may ask Kubernetes for something, and where it does: for tasks in pods, and for rollouts.
+EXECUTOR = ("overlays/jobs", "Deployment/scheduler")
+ROLLOUTS = ("overlays/rollouts", "Deployment/scheduler")
 PAGE = ROOT / "docs/kubernetes.md"
 
 
@@ -16,11 +21,14 @@ def check():
         where = f"{folder}: {name_of(one)}"
         if one["metadata"]["namespace"] == "safari":
             restricted(pod, where, mistakes)
-        sound(one, pod, where, mistakes)
-    for folder in ("overlays/local", "overlays/production"):
+        sound(one, pod, where, mistakes, has_token=(folder, name_of(one)) in (EXECUTOR, ROLLOUTS))
+    for folder in ("overlays/local", "overlays/production", "overlays/jobs", "overlays/rollouts"):
         references(folder, mistakes)
     secrets(mistakes)
     rights(mistakes)
+    executor(mistakes)
+    backups(mistakes)
+    rollouts(mistakes)
     reference_deployment(mistakes)
     return mistakes, f"{len(pods())} pods are restricted, probed and bounded; references, rights and secrets are in order"
 
@@ -44,12 +52,12 @@ def restricted(pod, where, mistakes):
         mistakes.unless(own.get("readOnlyRootFilesystem") is True, f"{at}: the root file system can be written")
 
 
-def sound(one, pod, where, mistakes):
+def sound(one, pod, where, mistakes, has_token):
     if one["kind"] in WORKLOADS:
         # A variable such as SAFARI_API_PORT would be an unknown setting.
         mistakes.unless(pod.get("enableServiceLinks") is False, f"{where}: enableServiceLinks is not false")
-        mistakes.unless(pod.get("automountServiceAccountToken") is False, f"{where}: has a token of Kubernetes")
-        labels = one["spec"]["template"]["metadata"]["labels"]
+        mistakes.unless(pod.get("automountServiceAccountToken") is has_token, f"{where}: has a token of Kubernetes, or has none")
+        labels = template_of(one)["metadata"]["labels"]
         chosen = one["spec"].get("selector", {}).get("matchLabels", {})
         mistakes.unless(chosen.items() <= labels.items(), f"{where}: its selector is not its pods' labels")
     mounts = {volume["name"] for volume in pod.get("volumes", [])}
@@ -80,7 +88,7 @@ def references(folder, mistakes):
     objects = rendered(folder)
     there = {(one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"]): one for one in objects}
     labelled = [
-        (one["metadata"]["namespace"], one["spec"]["template"]["metadata"]["labels"], pod)
+        (one["metadata"]["namespace"], template_of(one)["metadata"]["labels"], pod)
         for at, one, pod in pods()
         if at == folder
     ]
@@ -112,6 +120,13 @@ def references(folder, mistakes):
                             f"{folder}: {who} chooses no pod")
         if one["kind"] == "RoleBinding":
             needs("Role", space, one["roleRef"]["name"], who)
+        if one["kind"] == "HTTPRoute":
+            plugins = one["metadata"]["annotations"]["konghq.com/plugins"].split(",")
+            [needs("KongPlugin", space, plugin.strip(), who) for plugin in plugins]
+            for backend in (backend for rule in one["spec"]["rules"] for backend in rule["backendRefs"]):
+                needs("Service", space, backend["name"], who)
+                ports = {port["port"] for port in there[("Service", space, backend["name"])]["spec"]["ports"]}
+                mistakes.unless(backend["port"] in ports, f"{folder}: {who}: no such port of {backend['name']}")
         if one["kind"] == "Ingress":
             plugins = one["metadata"]["annotations"]["konghq.com/plugins"].split(",")
             [needs("KongPlugin", space, plugin.strip(), who) for plugin in plugins]
@@ -151,6 +166,9 @@ def secrets(mistakes):
         if one["kind"] == "Ingress":
             named.update((tls["secretName"], "tls.key") for tls in one["spec"]["tls"])
     for _, _, pod in pods():
+        for volume in pod.get("volumes", []):
+            if "secret" in volume:
+                named.update((volume["secret"]["secretName"], item["key"]) for item in volume["secret"]["items"])
         for container in containers_of(pod):
             for variable in container.get("env", []):
                 reference = variable.get("valueFrom", {}).get("secretKeyRef")
@@ -173,11 +191,82 @@ def rights(mistakes):
             mistakes.unless("*" not in words, f"{folder}: {name_of(one)}: a right to everything")
             mistakes.unless("secrets" not in rule["resources"], f"{folder}: {name_of(one)}: a right to secrets")
             mistakes.unless(not {"escalate", "bind", "impersonate"} & set(rule["verbs"]), f"{folder}: {name_of(one)}")
-    ours = [one for _, one in everything() if one["kind"] == "RoleBinding"]
-    accounts = {"detection", "api", "scheduler", "worker", "registry", "redis", "postgres", "fluentd", "default"}
+    ours = [one for _, one in everything() if one["kind"] == "RoleBinding"
+            and one["metadata"]["name"] not in ("executor", "rollouts")]
+    accounts = {"detection", "api", "scheduler", "worker", "registry", "backup", "drill", "restore", "redis", "postgres",
+                "fluentd", "default"}
     for one in ours:
         bound = {subject["name"] for subject in one["subjects"] if subject["kind"] == "ServiceAccount"}
         mistakes.unless(not bound & accounts, f"{name_of(one)} gives a part of ours rights in Kubernetes")
+
+
+def executor(mistakes):
+    """What the scheduler may do where it runs tasks in pods, and that those pods are as the others."""
+    objects = {name_of(one): one for one in rendered(EXECUTOR[0])}
+    subjects = [(one["kind"], one["name"]) for one in objects["RoleBinding/executor"]["subjects"]]
+    mistakes.unless(subjects == [("ServiceAccount", "scheduler")], "RoleBinding/executor is for others than the scheduler")
+    may = {(kind, verb) for rule in objects["Role/executor"]["rules"] for kind in rule["resources"] for verb in rule["verbs"]}
+    wanted = {("jobs", verb) for verb in ("create", "delete", "list", "watch")}
+    wanted |= {("pods", "list"), ("pods", "watch"), ("pods/log", "get"), ("configmaps", "get")}
+    mistakes.unless(may == wanted, f"Role/executor: {sorted(may ^ wanted)} is too much or missing")
+    named = [one for one in objects.values() if one["kind"] == "ConfigMap" and "pod.yaml" in one["data"]]
+    mistakes.unless(len(named) == 1, "there is no pod template for attempts")
+    for one in named:
+        template = yaml.safe_load(one["data"]["pod.yaml"])
+        pod, where = template["spec"], f"{EXECUTOR[0]}: pods of attempts"
+        restricted(pod, where, mistakes)
+        mistakes.unless(pod.get("automountServiceAccountToken") is False, f"{where}: have a token of Kubernetes")
+        mistakes.unless(pod.get("enableServiceLinks") is False, f"{where}: enableServiceLinks is not false")
+        mistakes.unless("memory" in pod["containers"][0]["resources"]["limits"], f"{where}: no limit of memory")
+        account = f"ServiceAccount/{pod['serviceAccountName']}"
+        mistakes.unless(account in objects, f"{where}: there is no {account}")
+
+
+def backups(mistakes):
+    """Backups are made every night and tried every week, one at a time; nothing is restored by itself; who makes backups cannot
+    read them."""
+    for folder in ("overlays/local", "overlays/production"):
+        objects = {name_of(one): one for one in rendered(folder)}
+        wants = lambda good, text: mistakes.unless(good, f"{folder}: {text}")
+        for name, schedule, deadline in (("backup", "0 1 * * *", 21600), ("drill", "0 4 * * 0", 86400)):
+            spec = objects[f"CronJob/{name}"]["spec"]
+            wants((spec["schedule"], spec["timeZone"]) == (schedule, "Etc/UTC"), f"{name} is made at {spec['schedule']}")
+            wants(spec["suspend"] is False, f"{name} is suspended")
+            wants(spec["startingDeadlineSeconds"] == deadline, f"{name} is not made up for")
+            wants({"successfulJobsHistoryLimit", "failedJobsHistoryLimit"} <= set(spec), f"{name} keeps all its Jobs")
+        for name, one in objects.items():
+            if one["kind"] != "CronJob":
+                continue
+            wants(one["spec"]["concurrencyPolicy"] == "Forbid", f"{name} may run twice at once")
+            pod = template_of(one)["spec"]
+            args, holds = pod["containers"][0]["args"], [volume["name"] for volume in pod["volumes"]]
+            wants(("identity" in holds) == ("backup" != one["metadata"]["name"]), f"{name} has the secret key, or needs it")
+            if args[0] == "restore":
+                wants(one["spec"]["suspend"] is True and one["spec"]["schedule"] == "0 0 31 2 *", f"{name} begins by itself")
+        restored = {template_of(one)["spec"]["containers"][0]["args"][1] for one in objects.values()
+                    if one["kind"] == "CronJob" and one["metadata"]["labels"]["app.kubernetes.io/component"] == "restore"}
+        wants(restored == {"db", "models"}, f"templates restore {sorted(restored)}")
+
+
+def rollouts(mistakes):
+    """What the scheduler may do where it drives rollouts, and that a candidate fits what is there."""
+    objects = {name_of(one): one for one in rendered(ROLLOUTS[0])}
+    subjects = [(one["kind"], one["name"]) for one in objects["RoleBinding/rollouts"]["subjects"]]
+    mistakes.unless(subjects == [("ServiceAccount", "scheduler")], "RoleBinding/rollouts is for others than the scheduler")
+    both = ("detection", "detection-canary")
+    may = {(kind, verb, name) for rule in objects["Role/rollouts"]["rules"] for kind in rule["resources"]
+           for verb in rule["verbs"] for name in rule.get("resourceNames", [""])}
+    wanted = {("deployments", verb, name) for verb in ("get", "patch") for name in both}
+    wanted |= {("deployments", "create", ""), ("deployments", "delete", "detection-canary")}
+    wanted |= {("services", "get", name) for name in both} | {("services", "create", "")}
+    wanted |= {("services", verb, "detection-canary") for verb in ("patch", "delete")}
+    wanted |= {("pods", "list", ""), ("httproutes", "get", "detection"), ("httproutes", "patch", "detection")}
+    mistakes.unless(may == wanted, f"Role/rollouts: {sorted(may ^ wanted)} is too much or missing")
+    track = ("safari/track", "stable")
+    labels = objects["Deployment/detection"]["spec"]["template"]["metadata"]["labels"]
+    mistakes.unless(track in labels.items(), "pods of detection have no track")
+    mistakes.unless(track in objects["Service/detection"]["spec"]["selector"].items(), "Service/detection chooses candidates, too")
+    mistakes.unless("Ingress/detection" not in objects, "requests to detection pass by the HTTPRoute")
 
 
 def reference_deployment(mistakes):

@@ -126,6 +126,11 @@ def images(mistakes, notes):
     used = {container["image"].rpartition("/safari-")[2].partition(":")[0]
             for folder, one, pod in pods() for container in containers_of(pod) if "/safari-" in container["image"]}
     mistakes.unless(used <= names, f"the manifests have images that the Dockerfile does not make: {used - names}")
+    servers = {image for folder, one, pod in pods() for container in containers_of(pod)
+               for image in re.findall(r"^postgres:(\d+)", container["image"])}
+    servers |= set(re.findall(r'engine_version\s+= "(\d+)', (TERRAFORM / "database.tf").read_text()))
+    clients = set(re.findall(r"postgresql-client-(\d+)=", text))
+    mistakes.unless(clients == servers, f"Dockerfile: client programs of PostgreSQL {clients}, and servers {servers}")
     users = re.findall(r"^USER (\S+)$", text, re.M)
     mistakes.unless(users and users[-1] == "65532:65532", "Dockerfile: the last user is not 65532")
     notes.append(f"hadolint has nothing to say; stages {', '.join(sorted(used))} are there")

@@ -1,5 +1,5 @@
-"""A stand-in of a process in trouble: a page of metrics as no healthy process has them, for the alerts that cannot be had
-otherwise in seconds. Counters grow with time."""
+"""A stand-in of processes in trouble, ours and kube-state-metrics: a page of metrics as no healthy process has them, for the
+alerts that cannot be had otherwise in seconds. Counters grow with time."""
 
 import http.server
 import threading
@@ -27,6 +27,10 @@ safari_scheduling_delay_seconds_bucket{{dag="made",le="+Inf"}} {grows}
 safari_pool_used{{pool="made"}} 2
 safari_pool_slots{{pool="made"}} 2
 safari_stream_lag_milliseconds{{dag="made"}} 1000000
+kube_cronjob_status_last_successful_time{{namespace="safari",cronjob="backup"}} 1
+kube_cronjob_created{{namespace="safari",cronjob="drill"}} 1
+kube_job_status_start_time{{namespace="safari",job_name="backup-29123456"}} 2
+kube_job_failed{{namespace="safari",job_name="backup-29123456",condition="true"}} 1
 """
 
 

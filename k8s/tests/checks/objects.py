@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[3]
 K8S = ROOT / "k8s"
 KUBECTL = ROOT / ".venv/bin/kubectl"
 # What an operator applies.
-SETS = ("overlays/local", "overlays/production", "kserve")
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job")
+SETS = ("overlays/local", "overlays/production", "overlays/jobs", "overlays/rollouts", "kserve")
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 
 class Mistakes(list):
@@ -45,12 +45,16 @@ def pod_of(one):
     if one["kind"] == "Pod":
         return one["spec"]
     if one["kind"] in WORKLOADS:
-        return one["spec"]["template"]["spec"]
-    if one["kind"] == "CronJob":
-        return one["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        return template_of(one)["spec"]
     if one["kind"] == "ServingRuntime":
         return one["spec"]
     return None
+
+
+def template_of(one):
+    """What a workload makes its pods of."""
+    spec = one["spec"]["jobTemplate"]["spec"] if one["kind"] == "CronJob" else one["spec"]
+    return spec["template"]
 
 
 def containers_of(pod):

@@ -4,8 +4,9 @@ import os
 import re
 import subprocess
 import tempfile
+from pathlib import Path
 
-from .objects import Mistakes, containers_of, name_of, pods, rendered
+from .objects import ROOT, Mistakes, containers_of, name_of, pods, rendered
 
 # In the place of secrets, in their forms.
 STAND_INS = {
@@ -14,6 +15,8 @@ STAND_INS = {
     "collections-url": "postgres://safari@127.0.0.1:1/collections",
     "identity": "sixteen-or-more-characters",
     "registry": "sixteen-or-more-characters",
+    # Of age's own documentation.
+    "recipients": "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p",
 }
 
 
@@ -31,7 +34,19 @@ def check(safari):
                 told = run(safari, [*container["args"], "--help"], home, {})
                 mistakes.unless(told.returncode == 0, f"{where}: safari {' '.join(container['args'])}: {told.stderr.strip()}")
             asked += 1
+    pods_of_attempts(safari, mistakes)
     return mistakes, f"safari knows the arguments and variables of {asked} containers"
+
+
+def pods_of_attempts(safari, mistakes):
+    """The program reads the pod template, and makes a Job of it."""
+    template = next(one["data"]["pod.yaml"] for one in rendered("overlays/jobs") if "pod.yaml" in one.get("data", {}))
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / "pod.yaml").write_text(template)
+        variables = {"SAFARI_KUBERNETES_POD_TEMPLATE": f"{home}/pod.yaml", "SAFARI_RUN_EXECUTOR": "kubernetes"}
+        told = run(safari, ["dag", "render", ROOT / "dags/detect.yaml"], home, variables)
+        made = told.stdout.count("kind: Job")
+        mistakes.unless(told.returncode == 0 and made == 3, f"safari dag render made {made} Jobs: {told.stderr.strip()}")
 
 
 def environment(folder, container):

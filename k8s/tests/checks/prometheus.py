@@ -21,6 +21,8 @@ DASHBOARDS = K8S / "base/monitoring/dashboards"
 # No healthy process counts these: they are looked for where they are defined.
 RARE = {"safari_serving_failures_total", "safari_serving_left_out_total", "safari_stream_lag_milliseconds",
         "safari_stream_waiting_items", "safari_stream_batches", "safari_pool_used", "safari_pool_slots"}
+# Labels of kube-state-metrics, https://github.com/kubernetes/kube-state-metrics/tree/main/docs/metrics/workload
+OF_KUBERNETES = {"cronjob", "job_name", "condition"}
 WAIT = 90
 
 
@@ -75,7 +77,7 @@ def counted(safari):
     for name in sorted(named - there):
         mistakes.unless(name in RARE and f'"{name}"' in sources, f"no process has a metric {name}")
     for name in sorted({label for text in texts for label in re.findall(r"[{,]\s*(\w+)\s*=~?\s*\"", text)}):
-        known = name in ("namespace", "alertname") or f'{name}="' in text or f'"{name}"' in sources
+        known = name in ("namespace", "alertname") or name in OF_KUBERNETES or f'{name}="' in text or f'"{name}"' in sources
         mistakes.unless(known, f"no metric has a label {name}")
     return mistakes, f"{len(named & there)} of {len(named)} metrics are counted by real processes, the others defined in their sources"
 

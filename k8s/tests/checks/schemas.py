@@ -9,7 +9,7 @@ import yaml
 from .objects import K8S, Mistakes, everything, name_of, pod_of
 
 VERSION = "1.37"
-OTHERS = ("konghq.com", "monitoring.coreos.com", "kserve.io")
+OTHERS = ("konghq.com", "monitoring.coreos.com", "kserve.io", "gateway.networking.k8s.io")
 
 
 def check():
