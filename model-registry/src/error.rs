@@ -32,6 +32,12 @@ pub enum Error {
     #[error("the registry's tables cannot be brought up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
 
+    /// The tables of runs lie in the database, and tables of both have the same names.
+    #[error(
+        "the registry cannot have its tables in the database of runs: give it one of its own by `registry.database`"
+    )]
+    SharedDatabase,
+
     /// The tables of a database that others use are changed by an operator only.
     #[error(
         "the registry's tables in {database} are not those of this version: run `safari migrate`, then start again"
@@ -53,6 +59,10 @@ pub enum Error {
     /// Settings, databases and object stores.
     #[error(transparent)]
     Platform(#[from] platform::Error),
+
+    /// An image of a model.
+    #[error(transparent)]
+    Image(#[from] oci::Error),
 
     /// A local file or folder cannot be read or written.
     #[error("cannot {doing} {path}: {source}")]

@@ -83,16 +83,20 @@ class Peer:
         with torch.jit.optimized_execution(False):
             return self.forward(inputs, pictures)
 
+    def boxes_input(self, inputs):
+        return inputs.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def embedder_input(self, crops):
+        return (crops.permute(0, 3, 1, 2).float() - 127) / 128
+
     def forward(self, inputs, pictures):
-        x = inputs.permute(0, 3, 1, 2).float() / 127.5 - 1
-        boxes, scores, _ = self.boxes(x)
+        boxes, scores, _ = self.boxes(self.boxes_input(inputs))
         found = [suppress(b, s) for b, s in zip(boxes.numpy(), scores[:, :, ANIMALS].numpy())]
         crops = []
         for kept, picture in zip(found, pictures):
             image = Image.fromarray(picture.numpy())
             crops += [pixels(crop(image, k["box"]), 224) for k in kept]
-        y = (torch.stack(crops).permute(0, 3, 1, 2).float() - 127) / 128
-        top = self.embedder(y)[1].softmax(1).topk(5)
+        top = self.embedder(self.embedder_input(torch.stack(crops)))[1].softmax(1).topk(5)
         names = iter(zip(top.indices.tolist(), top.values.tolist()))
         for kept in found:
             for k in kept:

@@ -142,11 +142,21 @@ impl App {
         camera: Option<&str>,
     ) -> Result<(Detections, Option<Timing>)> {
         let served = self.pick(camera)?;
-        let sha256 = sha256(&bytes).await;
+        let since = Instant::now();
+        let answer = self.single_by(&served, &bytes, terms).await;
+        self.inner.metrics.judged(&served.name.version, &answer, since.elapsed());
+        let (found, timing) = answer?;
+        self.count(&served, std::slice::from_ref(&found));
+        self.shadow(&bytes, &found);
+        Ok((found, timing))
+    }
+
+    async fn single_by(&self, served: &Served, bytes: &Bytes, terms: Terms) -> Result<(Detections, Option<Timing>)> {
+        let sha256 = sha256(bytes).await;
         let key = Answers::key(&sha256, &served.name.version, &self.inner.fingerprint);
         let timing = std::sync::Mutex::new(None);
         let found = self.inner.answers.get_or(key, || async {
-            let (found, took) = self.look_once(&served, &sha256, bytes.clone(), terms).await?;
+            let (found, took) = self.look_once(served, &sha256, bytes.clone(), terms).await?;
             if let Ok(mut timing) = timing.lock() {
                 *timing = Some(took);
             }
@@ -159,10 +169,7 @@ impl App {
         };
         // What was kept may have been found by the same files under another name.
         let found = Detections { model: served.name.clone(), ..found };
-        self.inner.metrics.pictures.with_label_values(&[&served.name.version]).inc();
-        self.shadow(&bytes, &found);
-        let timing = timing.into_inner().unwrap_or_default();
-        Ok((found, timing))
+        Ok((found, timing.into_inner().unwrap_or_default()))
     }
 
     /// Looks at pictures that are judged together. Pictures that cannot be read are failures of theirs.
@@ -179,7 +186,10 @@ impl App {
             let (bytes, at) = &pictures[index];
             (bytes.clone(), (*at - start).as_seconds_f64())
         });
-        let seen = self.ask(&served, frames.collect(), terms, None).await?;
+        let since = Instant::now();
+        let seen = self.ask(&served, frames.collect(), terms, None).await;
+        self.inner.metrics.judged(&served.name.version, &seen, since.elapsed());
+        let seen = seen?;
         let mut found = Vec::with_capacity(pictures.len());
         for (&index, frame) in order.iter().zip(&seen.frames) {
             let (bytes, at) = &pictures[index];
@@ -191,8 +201,9 @@ impl App {
             found.push((index, Detections { captured_at: Some(*at), ..detections }));
         }
         found.sort_by_key(|(index, _)| *index);
-        self.inner.metrics.pictures.with_label_values(&[&served.name.version]).inc_by(found.len() as u64);
-        Ok((found.into_iter().map(|(_, found)| found).collect(), seen.timing, served.name.clone()))
+        let found: Vec<Detections> = found.into_iter().map(|(_, found)| found).collect();
+        self.count(&served, &found);
+        Ok((found, seen.timing, served.name.clone()))
     }
 
     /// Looks at the next picture of a camera.
@@ -208,11 +219,30 @@ impl App {
         let said = at.or_else(|| detector::exif::read(&bytes).time.map(|time| time.utc()));
         let at = said.unwrap_or_else(Utc::now);
         let (burst, seconds) = self.inner.deployments.place(camera, &served.name.version, at).await;
-        let seen = self.ask(&served, vec![(bytes, seconds)], terms, Some(burst)).await?;
-        let frame = seen.frames.into_iter().next().ok_or_else(|| Error::Model("no answer".to_owned()))??;
+        let since = Instant::now();
+        let seen = self.ask(&served, vec![(bytes, seconds)], terms, Some(burst)).await;
+        let answer = seen.and_then(|seen| {
+            let frame = seen.frames.into_iter().next().ok_or_else(|| Error::Model("no answer".to_owned()))??;
+            Ok((frame, seen.timing))
+        });
+        self.inner.metrics.judged(&served.name.version, &answer, since.elapsed());
+        let (frame, timing) = answer?;
         let found = Detections { captured_at: Some(at), ..Detections::new(&sha256, &served.name, &frame, true) };
-        self.inner.metrics.pictures.with_label_values(&[&served.name.version]).inc();
-        Ok((found, seen.timing))
+        self.count(&served, std::slice::from_ref(&found));
+        Ok((found, timing))
+    }
+
+    /// Counts pictures that a model has answered, and their scores.
+    fn count(&self, served: &Served, found: &[Detections]) {
+        let (metrics, version) = (&self.inner.metrics, served.name.version.as_str());
+        metrics.pictures.with_label_values(&[version]).inc_by(found.len() as u64);
+        for one in found.iter().filter(|one| one.failure.is_none()) {
+            let surest = one.detections.first();
+            let of_box = surest.map_or(0.0, |surest| surest.confidence);
+            let of_name = surest.and_then(|surest| surest.species_confidence).unwrap_or(0.0);
+            metrics.scores.with_label_values(&[version, "box"]).observe(of_box.into());
+            metrics.scores.with_label_values(&[version, "name"]).observe(of_name.into());
+        }
     }
 
     async fn look_once(

@@ -11,6 +11,8 @@ use crate::batch::BatchMetrics;
 use crate::{Error, Result};
 
 const SECONDS: [f64; 14] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+/// Of scores, which lie from 0 to 1: 0 is a bucket of its own, for nothing found.
+const SCORES: [f64; 11] = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
 const SIZES: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
 /// Counters of one server. Cheap to clone.
@@ -25,6 +27,10 @@ pub struct Metrics {
     pub pictures: IntCounterVec,
     /// Failed looks, by model version.
     pub failures: IntCounterVec,
+    /// Requests by model version and outcome: `ok`, `failed`, `late`, `full`, `media`.
+    pub answers: HistogramVec,
+    /// The greatest score of each picture that was answered, by model version and what it is of: `box`, `name`.
+    pub scores: HistogramVec,
     /// By `hit`, `miss`, `shared` and the kind of cache.
     pub cache: IntCounterVec,
     /// Calls of Redis that failed.
@@ -97,6 +103,18 @@ impl Metrics {
             )?,
             pictures: counters("safari_serving_pictures_total", "pictures that were looked at", &["version"])?,
             failures: counters("safari_serving_failures_total", "requests that the model failed on", &["version"])?,
+            answers: histograms(
+                "safari_serving_answer_seconds",
+                "from a request's turn to a model to its answer",
+                &["version", "outcome"],
+                &SECONDS,
+            )?,
+            scores: histograms(
+                "safari_serving_score",
+                "greatest score of a picture, 0 without one",
+                &["version", "of"],
+                &SCORES,
+            )?,
             cache: counters("safari_serving_cache_total", "pictures by what the caches said", &["cache", "outcome"])?,
             redis_failures,
             model: gauges(
@@ -149,6 +167,19 @@ impl Metrics {
     pub fn answered(&self, route: &str, status: &str, took: Duration) {
         self.requests.with_label_values(&[route, status]).inc();
         self.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// Notes how a request to a model ended. One that was refused for the server's end says nothing of the model.
+    pub fn judged<T>(&self, version: &str, answer: &Result<T>, took: Duration) {
+        let outcome = match answer {
+            Ok(_) => "ok",
+            Err(Error::Model(_)) => "failed",
+            Err(Error::Late) => "late",
+            Err(Error::Full { .. }) => "full",
+            Err(Error::Media(_)) => "media",
+            Err(_) => return,
+        };
+        self.answers.with_label_values(&[version, outcome]).observe(took.as_secs_f64());
     }
 
     /// All of them in Prometheus' text format.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use platform::config::Config;
+use platform::identity::Secret;
 use platform::serve::Entrance;
 use url::Url;
 
@@ -40,6 +41,8 @@ pub struct Options {
     pub pipeline: Option<Url>,
     /// The DAG that [`Options::pipeline`] is to run.
     pub pipeline_dag: String,
+    /// Who this server is there; none where nobody asks.
+    pub pipeline_token: Option<Secret>,
     /// Where people's collections are kept; none keeps none.
     pub collections: Option<CollectionsOptions>,
     /// Bounds.
@@ -113,6 +116,7 @@ impl Options {
             },
             pipeline: None,
             pipeline_dag: "detect".to_owned(),
+            pipeline_token: None,
             collections: None,
             limits,
             deployments: 10_000,
@@ -158,6 +162,8 @@ impl Options {
             },
             pipeline: pipeline.map_err(|error| Error::Setup(format!("serve.pipeline: {error}")))?,
             pipeline_dag: serve.pipeline_dag.clone(),
+            // The program knows where tokens are.
+            pipeline_token: None,
             collections: CollectionsOptions::of(config)?,
             limits: Limits {
                 body_bytes: serve.max_body_bytes,

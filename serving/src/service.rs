@@ -57,7 +57,8 @@ impl Service {
         let metrics = Metrics::new()?;
         let limits = options.limits;
         let (ending, ended) = watch::channel(false);
-        let jobs = options.pipeline.clone().map(|url| JobServer::new(url, options.pipeline_dag.clone())).transpose()?;
+        let jobs = |url| JobServer::new(url, options.pipeline_dag.clone(), options.pipeline_token.clone());
+        let jobs = options.pipeline.clone().map(jobs).transpose()?;
         let collections = match &options.collections {
             Some(collections) => Some(Collections::open(collections).await?),
             None => None,

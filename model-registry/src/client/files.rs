@@ -70,7 +70,8 @@ impl Progress {
         Self(Some(Arc::new(told)))
     }
 
-    pub(crate) fn tell(&self, step: Step) {
+    /// Tells a step.
+    pub fn tell(&self, step: Step) {
         if let Some(told) = &self.0 {
             told(step);
         }

@@ -1,15 +1,23 @@
 //! The registry's tables.
 
-use platform::database::{Database, Engine, Migrations};
+use platform::database::{Database, Engine, Migrations, Pending};
 
 use crate::{Error, Result};
 
+/// The list of the tables of runs, some of which have the names of the registry's.
+const OF_RUNS: &str = "_sqlx_migrations";
+
 pub(super) async fn run(database: &Database) -> Result<()> {
-    Ok(migrations(database.engine()).run(database).await?)
+    let migrations = migrations(database.engine());
+    let meets = migrations.would_meet(OF_RUNS, database).await;
+    if meets.map_err(Error::database("looking for the tables' version"))? {
+        return Err(Error::SharedDatabase);
+    }
+    Ok(migrations.run(database).await?)
 }
 
 /// Migrations that were not applied yet.
-pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
+pub(super) async fn pending(database: &Database) -> Result<Vec<Pending>> {
     let pending = migrations(database.engine()).pending(database).await;
     pending.map_err(Error::database("looking for the tables' version"))
 }

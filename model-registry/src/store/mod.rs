@@ -33,7 +33,7 @@ mod webhooks;
 
 use std::sync::Arc;
 
-use platform::database::{Address, Database, Engine};
+use platform::database::{Address, Database, Engine, Pending};
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 
@@ -102,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// What is wrong with the database and what to do.
-    pub async fn pending(address: &Address) -> Result<Vec<String>> {
+    pub async fn pending(address: &Address) -> Result<Vec<Pending>> {
         let database = Database::open(address).await?;
         let pending = migrations::pending(&database).await;
         database.pool().close().await;

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use model_registry::client::Progress;
-use model_registry::package::{Image, PackageOptions, Target, build, push};
+use model_registry::package::{PackageOptions, build};
+use oci::{Image, Sent, Target, push};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -143,16 +145,23 @@ async fn a_registry_of_images_takes_them() {
     let target: Target = format!("{}/safari/wildlife:3", server.host()).parse().unwrap();
     for gzip in [false, true, true] {
         let image: Image = build(&options(home.path(), gzip), &home.path().join("image.tar")).unwrap();
-        push(&image, &target, &Progress::default()).await.unwrap();
+        let told = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&told);
+        let sent: Sent = Arc::new(move |bytes| {
+            counter.fetch_add(bytes, Ordering::Relaxed);
+        });
+        push(&image, &target, &sent).await.unwrap();
+        assert_eq!(told.load(Ordering::Relaxed), image.stored());
         let place = format!("docker://{target}");
-        let told: Value = serde_json::from_str(&must("skopeo", &["inspect", "--tls-verify=false", &place])).unwrap();
-        assert_eq!(told["Digest"], image.digest);
+        let seen: Value = serde_json::from_str(&must("skopeo", &["inspect", "--tls-verify=false", &place])).unwrap();
+        assert_eq!(seen["Digest"], image.digest);
         let copy = format!("oci:{}", home.path().join(format!("copy-{gzip}")).display());
         must("skopeo", &["--insecure-policy", "copy", "--src-tls-verify=false", &place, &copy]);
     }
+    let nothing: Sent = Arc::new(|_| {});
     let nobody: Target = "127.0.0.1:1/x:1".parse().unwrap();
     let image = build(&options(home.path(), false), &home.path().join("image.tar")).unwrap();
-    let error = push(&image, &nobody, &Progress::default()).await.unwrap_err().to_string();
+    let error = push(&image, &nobody, &nothing).await.unwrap_err().to_string();
     assert!(error.contains("127.0.0.1:1/x:1") && error.contains("does not answer"), "{error}");
 }
 

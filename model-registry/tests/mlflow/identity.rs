@@ -32,7 +32,7 @@ async fn says_who_it_is(engine: Engine) {
     let expires_at = chrono::Utc::now().timestamp_millis() + 3_600_000;
     let new = NewToken { name: "nightly", user: None, roles: Role::Scientist.into(), expires_at };
     let (_, token) = identity.create_token(&new, by).await.unwrap();
-    let entrance = Entrance { guard: Guard::Closed(identity), tls: None };
+    let entrance = Entrance { guard: Guard::Closed(identity), ..Entrance::default() };
     let ours = Ours::behind(engine, entrance).await;
     let said = python(&program("python").unwrap(), &["identity.py", &ours.url, token.expose(), PASSWORD]).await;
     assert_eq!(said.lines().last(), Some("all as it should be"), "{said}");

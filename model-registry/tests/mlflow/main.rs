@@ -1,7 +1,7 @@
 //! The unmodified `mlflow` client and MLflow's own server beside ours: the same checks pass on both, the same requests get
 //! the same answers, and our client speaks to both.
 //!
-//! `SAFARI_LONG_TESTS=1` asks all requests of the differ and some thousand filters instead of some hundred, and runs the
+//! `LONG_TESTS=1` asks all requests of the differ and some thousand filters instead of some hundred, and runs the
 //! client's checks against the real server too.
 #![allow(clippy::unwrap_used)]
 
@@ -15,5 +15,5 @@ mod servers;
 
 /// Whether the long tests are wanted.
 fn long() -> bool {
-    std::env::var_os("SAFARI_LONG_TESTS").is_some_and(|value| value != "0")
+    std::env::var_os("LONG_TESTS").is_some_and(|value| value != "0")
 }

@@ -41,4 +41,6 @@ ACCEPTED = [
     (None, r"type 'APPLICATION/JSON'", "media types have no case"),
     ("runs", r"POST runs/create tags\[0\]: (key|value) = 10000 x", "limits of tags hold for new runs too"),
     ("filters", r"\w\.[%+/@#&|^*-]+\w.*real: 200 .*ours: 400 .*Invalid clause", "a calculation is no key"),
+    ("filters", r"logged-models.*real: 200 .*ours: 400 .*Invalid clause\(s\) in filter string: (=|!=|<|>|LIKE|ILIKE)", "a comparison is no key"),
+    ("filters", r"\w\.\w+\"[^\"]*\" .*real: 200 .*ours: 400 .*Invalid clause", "a key with quoted text right after it is no key"),
 ]

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use chrono::Utc;
 use platform::config::Config;
-use platform::database::{Address, Database};
+use platform::database::{Address, Database, Pending};
 use platform::object_store::{self, Location};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -130,7 +130,7 @@ impl Collections {
 ///
 /// # Errors
 /// What is wrong with the database and what to do.
-pub async fn pending(database: &Database) -> Result<Vec<String>> {
+pub async fn pending(database: &Database) -> Result<Vec<Pending>> {
     store::pending(database).await
 }
 

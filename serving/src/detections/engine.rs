@@ -148,7 +148,7 @@ pub fn start_forward(model: &Arc<Model>, options: &EngineOptions, batch: BatchOp
             if on_cpu {
                 tch::set_num_threads(1);
             }
-            Ok(Box::new(Looker { model, options, pictures, preprocessor: Preprocessor::new() }))
+            Ok(Box::new(Looker { model, options, pictures, preprocessor: Preprocessor::new(), _memory: Memory }))
         });
         make
     });
@@ -183,6 +183,18 @@ struct Looker {
     options: EngineOptions,
     pictures: usize,
     preprocessor: Preprocessor,
+    /// Goes last, after the model.
+    _memory: Memory,
+}
+
+/// That of a model, which is given back to the system when its threads end: else a server keeps the pieces of all models that
+/// it has ever had.
+struct Memory;
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        detector::allocator::release();
+    }
 }
 
 /// A request with its pictures decoded.

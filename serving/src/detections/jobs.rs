@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use platform::identity::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -26,6 +27,7 @@ pub struct JobServer {
     client: reqwest::Client,
     url: Url,
     dag: String,
+    token: Option<Secret>,
 }
 
 /// A set of media.
@@ -37,14 +39,14 @@ pub struct JobRequest {
 }
 
 impl JobServer {
-    /// The API at `url`. Nothing is asked yet.
+    /// The API at `url`, where `token` says who this server is. Nothing is asked yet.
     ///
     /// # Errors
     /// No client can be made.
-    pub fn new(url: Url, dag: String) -> Result<Self> {
+    pub fn new(url: Url, dag: String, token: Option<Secret>) -> Result<Self> {
         let client = reqwest::Client::builder().timeout(TIMEOUT).no_proxy().redirect(reqwest::redirect::Policy::none());
         let client = client.build().map_err(|error| Error::Setup(format!("no client for serve.pipeline: {error}")))?;
-        Ok(Self { client, url, dag })
+        Ok(Self { client, url, dag, token })
     }
 
     async fn ask(&self, parts: &[&str], body: Option<Value>, context: &TraceContext) -> Result<(StatusCode, Value)> {
@@ -56,6 +58,10 @@ impl JobServer {
         let request = match body {
             Some(body) => self.client.post(url).header(header::CONTENT_TYPE, "application/json").body(body.to_string()),
             None => self.client.get(url),
+        };
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
         };
         let failed = |error: reqwest::Error| {
             Error::Upstream(format!("the server of runs does not answer: {}", error.without_url()))
@@ -131,6 +137,10 @@ fn refused(status: StatusCode, answer: &Value) -> Error {
     let detail = answer.get("detail").and_then(Value::as_str).unwrap_or("no reason given").to_owned();
     match status {
         StatusCode::NOT_FOUND => Error::NotFound(detail),
+        // It is not the caller who is unknown there, but this server.
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Upstream(format!(
+            "the server of runs does not let this server in: {detail}; give it a token of a scientist in SAFARI_TOKEN"
+        )),
         status if status.is_client_error() => Error::Invalid(detail),
         status => Error::Upstream(format!("the server of runs answers {}: {detail}", status.as_u16())),
     }

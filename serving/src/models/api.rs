@@ -1,5 +1,7 @@
 //! `/v1/model`: how the models stand, and what operators do with them.
 
+use std::time::{Duration, Instant};
+
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
@@ -22,6 +24,9 @@ pub struct CandidateRequest {
     /// Share of the requests, 0 to 100.
     #[schema(maximum = 100)]
     pub percent: u8,
+    /// It goes away by itself after so many seconds, unless it is asked for again; left out, it stays.
+    #[serde(default)]
+    pub for_seconds: Option<u32>,
 }
 
 /// How the models stand.
@@ -55,7 +60,8 @@ pub(crate) async fn roll_back(State(app): State<App>) -> Result<Json<ModelStatus
     Ok(Json(app.inner.slot.status()))
 }
 
-/// Loads a second model, to answer a share of the requests (`canary`) or to look besides (`shadow`).
+/// Loads a second model, to answer a share of the requests (`canary`) or to look besides (`shadow`). A version that is the
+/// second model already gets its new share at once.
 #[utoipa::path(put, path = "/v1/model/candidate", tag = "model", request_body = CandidateRequest, responses(
     (status = 200, body = ModelStatus),
     (status = 400, description = "The body cannot be used.", body = Problem, content_type = "application/problem+json"),
@@ -79,6 +85,12 @@ pub(crate) async fn set_candidate(
             "a candidate comes from the registry: models:/NAME@ALIAS or models:/NAME/VERSION".to_owned(),
         ));
     }
+    let stays = asked.for_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let slot = &app.inner.slot;
+    if slot.set_share(&asked.model, asked.mode, asked.percent, stays) {
+        forget_after(&app, stays);
+        return Ok(Json(slot.status()));
+    }
     let task = app.clone();
     let loaded = tokio::spawn(async move {
         let _guard = task.inner.loading.lock().await;
@@ -86,8 +98,10 @@ pub(crate) async fn set_candidate(
         task.inner.loader.load(&fetched).await
     });
     let model = loaded.await.map_err(|error| Error::Model(error.to_string()))?.map_err(told)?;
-    app.inner.slot.set_candidate(Some(Candidate { model, mode: asked.mode, percent: asked.percent }));
-    Ok(Json(app.inner.slot.status()))
+    let until = stays.map(|stays| Instant::now() + stays);
+    slot.set_candidate(Some(Candidate { model, mode: asked.mode, percent: asked.percent, until }));
+    forget_after(&app, stays);
+    Ok(Json(slot.status()))
 }
 
 /// Removes the second model.
@@ -105,6 +119,16 @@ pub(crate) async fn remove_candidate(State(app): State<App>) -> Json<ModelStatus
 pub(crate) async fn promote(State(app): State<App>) -> Result<Json<ModelStatus>> {
     app.inner.slot.promote()?;
     Ok(Json(app.inner.slot.status()))
+}
+
+/// Frees the memory of a candidate when its time is over, unless it was asked for again.
+fn forget_after(app: &App, stays: Option<Duration>) {
+    let Some(stays) = stays else { return };
+    let app = app.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(stays + Duration::from_millis(1)).await;
+        app.inner.slot.forget_candidate();
+    });
 }
 
 /// An operator may know why a model is refused.

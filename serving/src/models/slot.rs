@@ -2,6 +2,7 @@
 //! between two requests and no request waits for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use chrono::{DateTime, Utc};
@@ -33,6 +34,8 @@ pub struct Candidate {
     pub mode: CandidateMode,
     /// Share of the requests, 0 to 100.
     pub percent: u8,
+    /// When it goes away by itself; none if it stays until it is taken away.
+    pub until: Option<Instant>,
 }
 
 /// A model that was not taken.
@@ -107,7 +110,7 @@ impl Slot {
     /// [`Error::Loading`].
     pub fn pick(&self, key: Option<&str>) -> Result<Arc<Served>> {
         let state = self.state.load();
-        if let Some(Candidate { model, mode: CandidateMode::Canary, percent }) = &state.candidate
+        if let Some(Candidate { model, mode: CandidateMode::Canary, percent, .. }) = state.candidate()
             && falls_in(*percent, key)
         {
             return Ok(Arc::clone(model));
@@ -118,8 +121,8 @@ impl Slot {
     /// The model that is to look at the same picture besides, by chance.
     pub fn shadow(&self) -> Option<Arc<Served>> {
         let state = self.state.load();
-        match &state.candidate {
-            Some(Candidate { model, mode: CandidateMode::Shadow, percent }) if falls_in(*percent, None) => {
+        match state.candidate() {
+            Some(Candidate { model, mode: CandidateMode::Shadow, percent, .. }) if falls_in(*percent, None) => {
                 Some(Arc::clone(model))
             }
             _ => None,
@@ -141,7 +144,7 @@ impl Slot {
     /// How they stand.
     pub fn status(&self) -> ModelStatus {
         let state = self.state.load();
-        let candidate = state.candidate.as_ref();
+        let candidate = state.candidate();
         ModelStatus {
             current: state.current.as_ref().map(|served| served.name.clone()),
             loaded_at: state.current.as_ref().map(|served| served.loaded_at),
@@ -171,6 +174,29 @@ impl Slot {
             state.rejected = None;
         });
         self.metrics.swaps.with_label_values(&["switched"]).inc();
+    }
+
+    /// Lets a model that is in memory already answer from now on, if `source` names one: the candidate, or the one before.
+    /// Gives whether there is one.
+    pub fn take(&self, source: &str) -> bool {
+        let mut taken = false;
+        self.change(|state| {
+            let candidate = state.candidate().map(|candidate| &candidate.model);
+            let in_memory = [candidate, state.previous.as_ref()];
+            let next = in_memory.into_iter().flatten().find(|served| served.name.source == source).cloned();
+            let Some(next) = next else { return };
+            if state.candidate.as_ref().is_some_and(|candidate| candidate.model.name.source == source) {
+                state.candidate = None;
+            }
+            state.previous = state.current.replace(next);
+            state.refused = None;
+            state.rejected = None;
+            taken = true;
+        });
+        if taken {
+            self.metrics.swaps.with_label_values(&["switched"]).inc();
+        }
+        taken
     }
 
     /// Notes a model that was not taken.
@@ -210,12 +236,39 @@ impl Slot {
         self.change(|state| state.candidate = candidate.clone());
     }
 
+    /// Gives the second model another share, if `source` names it. Gives whether it does.
+    pub fn set_share(&self, source: &str, mode: CandidateMode, percent: u8, stays: Option<Duration>) -> bool {
+        let mut found = false;
+        self.change(|state| {
+            let there = state.candidate.as_mut().filter(|candidate| candidate.model.name.source == source);
+            if let Some(candidate) = there {
+                (candidate.mode, candidate.percent) = (mode, percent);
+                candidate.until = stays.map(|stays| Instant::now() + stays);
+                found = true;
+            }
+        });
+        found
+    }
+
+    /// Frees the memory of a second model whose time is over.
+    pub fn forget_candidate(&self) {
+        let state = self.state.load();
+        if state.candidate.is_some() && state.candidate().is_none() {
+            drop(state);
+            self.change(|state| {
+                if state.candidate().is_none() {
+                    state.candidate = None;
+                }
+            });
+        }
+    }
+
     /// Lets the second model answer everything.
     ///
     /// # Errors
     /// [`Error::Conflict`] if there is none.
     pub fn promote(&self) -> Result<()> {
-        let candidate = self.state.load().candidate.clone();
+        let candidate = self.state.load().candidate().cloned();
         let candidate = candidate.ok_or_else(|| Error::Conflict("there is no candidate".to_owned()))?;
         self.set_candidate(None);
         self.switch(candidate.model);
@@ -236,6 +289,13 @@ impl Slot {
             }
         }
         self.state.store(Arc::new(next));
+    }
+}
+
+impl State {
+    /// The second model, unless its time is over.
+    fn candidate(&self) -> Option<&Candidate> {
+        self.candidate.as_ref().filter(|candidate| candidate.until.is_none_or(|until| Instant::now() < until))
     }
 }
 

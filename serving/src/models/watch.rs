@@ -23,6 +23,10 @@ pub async fn refresh(app: &App, again: bool) -> Result<bool> {
     if app.inner.slot.knows(&named) {
         return Ok(false);
     }
+    // The candidate of a rollout that has ended, or the version before one that was undone.
+    if app.inner.slot.take(&named) {
+        return Ok(true);
+    }
     let loaded = async {
         let fetched = source.fetch(&app.inner.config).await?;
         app.inner.loader.load(&fetched).await

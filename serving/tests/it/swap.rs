@@ -188,3 +188,58 @@ async fn a_second_model_answers_its_share_or_looks_besides() {
     let none = server.client.post(server.url("/v1/model/promote")).send().await.unwrap();
     assert_eq!(problem(none).await.0, 409);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_in_memory_is_not_loaded_again_and_a_candidate_may_go_by_itself() {
+    let registry = Registry::open().await;
+    let place = registry.home.path().to_owned();
+    let first = registry.add(&model_folder(&place, 1)).await;
+    let second = registry.add(&model_folder(&place, 2)).await;
+    let third = registry.add(&model_folder(&place, 3)).await;
+    point(&registry.client, "champion", &first).await;
+    let (server, client) = registry.serve().await;
+    let put = async |number: &str, more: Value| {
+        let mut body = json!({"model": format!("models:/wildlife/{number}"), "mode": "canary"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let request = server.client.put(server.url("/v1/model/candidate")).header("content-type", "application/json");
+        json(request.body(body.to_string()).send().await.unwrap()).await
+    };
+
+    // Its share changes though the registry does not have it any more.
+    put(&third, json!({"percent": 5, "for_seconds": 60})).await;
+    let Source::Version(name, version) = format!("models:/wildlife/{third}").parse().unwrap() else {
+        panic!("no version")
+    };
+    client.delete_version(&name, version).await.unwrap();
+    let status = put(&third, json!({"percent": 100, "for_seconds": 5})).await;
+    assert_eq!(status["candidate"]["percent"], 100, "{status}");
+    let answered = server.found(&sample("farmyard/cow.jpg")).await;
+    assert_eq!(answered["model"]["source"], format!("models:/wildlife/{third}"));
+    let version = answered["model"]["version"].as_str().unwrap().to_owned();
+    let counted =
+        |outcome: &str| format!("safari_serving_answer_seconds_count{{outcome=\"{outcome}\",version=\"{version}\"}}");
+    assert_eq!(server.metric(&counted("ok")).await, 1.0);
+    for of in ["box", "name"] {
+        let scores =
+            |bound: &str| format!("safari_serving_score_bucket{{of=\"{of}\",version=\"{version}\",le=\"{bound}\"}}");
+        assert_eq!(server.metric(&scores("+Inf")).await, 1.0, "{of}");
+        assert_eq!(server.metric(&scores("0")).await, 0.0, "a cow has a score of its {of}");
+    }
+    let refused = server.client.post(server.url("/v1/detections")).body("no picture").send().await.unwrap();
+    assert_eq!(problem(refused).await.0, 422);
+    assert_eq!(server.metric(&counted("failed")).await, 0.0, "that is no fault of the model");
+    let gone = async || json(server.get("/v1/model").await).await["candidate"].is_null();
+    server.wait_for("the candidate goes away", gone).await;
+    assert_eq!(server.found(&sample("farmyard/cow.jpg")).await["model"]["source"], format!("models:/wildlife/{first}"));
+
+    // The alias comes to name the candidate, and goes back.
+    let before = json(server.get("/v1/model").await).await;
+    put(&second, json!({"percent": 1})).await;
+    point(&client, "champion", &second).await;
+    let status = operate(&server, "/v1/model/refresh").await;
+    assert_eq!(status["current"]["source"], format!("models:/wildlife/{second}"), "{status}");
+    assert!(status["candidate"].is_null(), "{status}");
+    point(&client, "champion", &first).await;
+    let after = operate(&server, "/v1/model/refresh").await;
+    assert_eq!((&after["current"], &after["loaded_at"]), (&before["current"], &before["loaded_at"]), "{after}");
+}

@@ -1,5 +1,5 @@
 //! Everything at once for a while: four times what can be done, models that come and go, slow callers, callers that leave,
-//! and bodies that are none. `SAFARI_LOAD_SECONDS=300` goes on for longer. A process of its own, for its memory is looked at.
+//! and bodies that are none. `LOAD_TEST_SECONDS=300` goes on for longer. A process of its own, for its memory is looked at.
 #![allow(clippy::unwrap_used)]
 
 // Not all of it is needed here.
@@ -44,7 +44,7 @@ fn nothing_is_answered_wrongly_while_everything_goes_on() {
 }
 
 async fn everything_goes_on() {
-    let seconds = std::env::var("SAFARI_LOAD_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let seconds = std::env::var("LOAD_TEST_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
     let home = tempfile::tempdir().unwrap();
     let client = Client::open(&config(&home, &[])).await.unwrap();
     for number in [1, 2] {

@@ -44,6 +44,13 @@ class Lookup(torch.nn.Module):
         return self.table[index]
 
 
+class Length(torch.nn.Module):
+    """Does next to nothing with many bytes."""
+
+    def forward(self, payload: Tensor):
+        return torch.tensor([payload.numel()])
+
+
 class Slow(torch.nn.Module):
     """Multiplies matrices as often as it is told to."""
 
@@ -75,6 +82,7 @@ MODELS = {
         kinds,
     ),
     "lookup": (Lookup(), [tensor("index", "INT64", -1)], [tensor("row", "FP32", -1, 3)]),
+    "length": (Length(), [tensor("payload", "UINT8", -1)], [tensor("length", "INT64", 1)]),
     "slow": (Slow(), [tensor("times", "INT64", -1, 1)], [tensor("corner", "FP32", -1, 1)]),
 }
 

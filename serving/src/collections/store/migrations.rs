@@ -1,6 +1,6 @@
 //! The tables of collections.
 
-use platform::database::{Database, Engine, Migrations};
+use platform::database::{Database, Engine, Migrations, Pending};
 
 use crate::{Error, Result};
 
@@ -9,7 +9,7 @@ pub(super) async fn run(database: &Database) -> Result<()> {
 }
 
 /// Migrations that were not applied yet.
-pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
+pub(super) async fn pending(database: &Database) -> Result<Vec<Pending>> {
     let pending = migrations(database.engine()).pending(database).await;
     pending.map_err(Error::database("looking for the tables' version"))
 }

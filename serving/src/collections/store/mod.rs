@@ -14,7 +14,7 @@ mod summary;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use platform::database::{Address, Database, Engine};
+use platform::database::{Address, Database, Engine, Pending};
 use platform::object_store::ObjectStore;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::{Mutex, OwnedMutexGuard};
@@ -48,7 +48,7 @@ pub(crate) struct Write {
 }
 
 /// Migrations that the tables in a database lack.
-pub(super) async fn pending(database: &Database) -> Result<Vec<String>> {
+pub(super) async fn pending(database: &Database) -> Result<Vec<Pending>> {
     migrations::pending(database).await
 }
 

@@ -1,7 +1,9 @@
 //! Making, finding, changing and deleting sightings.
 
 use platform::database::Statement;
-use sqlx::AssertSqlSafe;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AssertSqlSafe};
 
 use super::pictures::Upload;
 use super::rows::{COLUMNS, Seen, Source};
@@ -10,6 +12,9 @@ use crate::collections::person::{Person, PersonId};
 use crate::collections::place::{Place, squared_chord};
 use crate::collections::{Handle, Key, Moment, SightingId};
 use crate::{Error, Result};
+
+/// A statement that values are being bound to.
+type Question<'q> = Query<'q, Any, AnyArguments>;
 
 /// A sighting to be made.
 #[derive(Debug)]
@@ -145,9 +150,6 @@ impl Store {
         };
         let id = SightingId::random();
         let sorted_at = new.seen_at.unwrap_or(now);
-        let point = new.place.map(Place::point);
-        let cell = new.place.map(|place| place.blurred().point());
-        let axis = |point: Option<[f64; 3]>, axis: usize| point.map(|point| point[axis]);
         let made = sqlx::query(
             "INSERT INTO sighting (id, person, key, digest, species, is_leaf, source, confidence, model, detection, picture,
                seen_at, sorted_at, sorted_day, latitude, longitude, accuracy_m, x, y, z, cell_x, cell_y, cell_z,
@@ -170,20 +172,12 @@ impl Store {
         .bind(new.picture.as_ref().map(|upload| upload.picture.sha256.as_str()))
         .bind(new.seen_at.map(Moment::millis))
         .bind(sorted_at.millis())
-        .bind(sorted_at.day())
-        .bind(double(new.place.map(|place| place.latitude)))
-        .bind(double(new.place.map(|place| place.longitude)))
-        .bind(double(new.place.and_then(|place| place.accuracy_m)))
-        .bind(double(axis(point, 0)))
-        .bind(double(axis(point, 1)))
-        .bind(double(axis(point, 2)))
-        .bind(double(axis(cell, 0)))
-        .bind(double(axis(cell, 1)))
-        .bind(double(axis(cell, 2)))
-        .bind(now.millis())
-        .execute(write.connection())
-        .await
-        .map_err(Error::database("recording a sighting"))?;
+        .bind(sorted_at.day());
+        let made = bind_place(made, new.place)
+            .bind(now.millis())
+            .execute(write.connection())
+            .await
+            .map_err(Error::database("recording a sighting"))?;
         if made.rows_affected() == 0 {
             // Nothing of this request stays, not even the row of its photograph.
             drop(write);
@@ -209,10 +203,7 @@ impl Store {
         let seen_at = changes.seen_at.unwrap_or(seen.seen_at);
         let sorted_at = seen_at.unwrap_or(seen.created_at);
         let place = changes.place.unwrap_or(seen.place);
-        let point = place.map(Place::point);
-        let cell = place.map(|place| place.blurred().point());
-        let axis = |point: Option<[f64; 3]>, axis: usize| point.map(|point| point[axis]);
-        sqlx::query(
+        let change = sqlx::query(
             "UPDATE sighting SET seen_at = $2, sorted_at = $3, sorted_day = $4, latitude = NULLIF($5, 'NaN'),
                longitude = NULLIF($6, 'NaN'), accuracy_m = NULLIF($7, 'NaN'), x = NULLIF($8, 'NaN'),
                y = NULLIF($9, 'NaN'), z = NULLIF($10, 'NaN'), cell_x = NULLIF($11, 'NaN'), cell_y = NULLIF($12, 'NaN'),
@@ -222,20 +213,12 @@ impl Store {
         .bind(id.to_string())
         .bind(seen_at.map(Moment::millis))
         .bind(sorted_at.millis())
-        .bind(sorted_at.day())
-        .bind(double(place.map(|place| place.latitude)))
-        .bind(double(place.map(|place| place.longitude)))
-        .bind(double(place.and_then(|place| place.accuracy_m)))
-        .bind(double(axis(point, 0)))
-        .bind(double(axis(point, 1)))
-        .bind(double(axis(point, 2)))
-        .bind(double(axis(cell, 0)))
-        .bind(double(axis(cell, 1)))
-        .bind(double(axis(cell, 2)))
-        .bind(Moment::now().millis())
-        .execute(write.connection())
-        .await
-        .map_err(Error::database("changing a sighting"))?;
+        .bind(sorted_at.day());
+        bind_place(change, place)
+            .bind(Moment::now().millis())
+            .execute(write.connection())
+            .await
+            .map_err(Error::database("changing a sighting"))?;
         if let Some((species, is_leaf)) = changes.species.as_ref().filter(|(species, _)| *species != seen.species) {
             sqlx::query(
                 "UPDATE sighting SET species = $2, is_leaf = $3, source = 'named', confidence = NULL, model = NULL
@@ -344,6 +327,18 @@ impl Write {
 /// REAL, and then keeps the statement as one that takes no other.
 fn double(value: Option<f64>) -> f64 {
     value.unwrap_or(f64::NAN)
+}
+
+/// Binds what the tables have of a place: itself, its point, and that of its cell's middle; nine numbers.
+fn bind_place(mut query: Question<'_>, place: Option<Place>) -> Question<'_> {
+    let numbers = place.map(|place| {
+        let (at, [x, y, z], [cell_x, cell_y, cell_z]) = (place, place.point(), place.blurred().point());
+        [at.latitude, at.longitude, double(at.accuracy_m), x, y, z, cell_x, cell_y, cell_z]
+    });
+    for number in numbers.unwrap_or([double(None); 9]) {
+        query = query.bind(number);
+    }
+    query
 }
 
 /// The squared straight line from the place, or from the middle of its cell where the viewer is told no more.
