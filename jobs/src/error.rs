@@ -20,6 +20,12 @@ pub enum Error {
     /// The model registry does not answer or refuses.
     #[error(transparent)]
     Registry(#[from] model_registry::Error),
+    /// A backup cannot be made or does not stand its trial.
+    #[error(transparent)]
+    Backup(#[from] ::backup::Error),
+    /// A rollout cannot begin or go on.
+    #[error(transparent)]
+    Rollout(#[from] rollout::Error),
     /// The model does not load, or the networks failed.
     #[error(transparent)]
     Detector(#[from] detector::Error),
@@ -102,6 +108,8 @@ impl Error {
                 matches!(error, model_registry::Error::Server { .. } | model_registry::Error::Database { .. })
                     || error.code() == ErrorCode::TemporarilyUnavailable
             }
+            Self::Backup(error) => error.is_transient(),
+            Self::Rollout(error) => error.is_transient(),
             Self::Lake(error) => matches!(error, lake::Error::Busy { .. } | lake::Error::Storage { .. }),
             _ => false,
         }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `ingest`, `infer`, `report` | media to tables and a page |
 //! | `train`, `evaluate`, `register`, `promote` | labelled media to a model, its scores, a version and an alias |
+//! | `backup`, `drill` | backs up databases, models and tables; tries the newest backup out |
+//! | `rollout` | a version to serving replicas, step by step |
 //! | `command` | runs a program in a process group of its own |
 //! | `http` | sends one request |
 //! | `sql` | runs a statement on the tables of the lake, PostgreSQL or SQLite |
@@ -14,7 +16,9 @@
 //! again ([`pipeline::Retry::Later`]), so that no slot is held meanwhile. What programs write goes to the log of
 //! their attempt, and secrets pass a [`Masker`] before they go anywhere.
 
+pub mod backup;
 pub mod command;
+pub mod drill;
 mod error;
 pub mod evaluate;
 pub mod http;
@@ -29,6 +33,7 @@ pub mod promote;
 pub mod quick;
 pub mod register;
 pub mod report;
+pub mod rollout;
 pub mod services;
 pub mod sql;
 mod text;
@@ -59,6 +64,9 @@ pub fn registry(services: &Arc<Services>, masker: &Masker) -> pipeline::Result<J
     registry.register(Arc::new(evaluate::EvaluateJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(register::RegisterJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(promote::PromoteJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(backup::BackupJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(backup::DrillJob::new(Arc::clone(services))))?;
+    registry.register(Arc::new(rollout::RolloutJob::new(Arc::clone(services))))?;
     registry.register(Arc::new(SqlJob::new(Arc::clone(services), masker.clone())))?;
     registry.register(Arc::new(WaitForSqlJob::new(Arc::clone(services), masker.clone())))?;
     register_general(&mut registry, masker)?;

@@ -64,7 +64,7 @@ pub use known::{KnownMedia, KnownMedium, Processed};
 pub use query::QueryRows;
 pub use rows::{Candidate, Category, DetectionRow, MediaRow, MediaType, Rank};
 pub use schema::Table;
-pub use table::Optimized;
+pub use table::{Optimized, TableFiles};
 
 use table::DeltaHandle;
 
@@ -158,6 +158,14 @@ impl Lake {
     /// [`Error::Storage`] and [`Error::Delta`] when the table cannot be read.
     pub async fn version(&self, table: Table) -> Result<Option<u64>> {
         Ok(self.handle(table).newest().await?.and_then(|newest| newest.version()))
+    }
+
+    /// The files of a table's newest version, for backups; `None` if it was never written.
+    ///
+    /// # Errors
+    /// As [`Lake::version`].
+    pub async fn files(&self, table: Table) -> Result<Option<TableFiles>> {
+        self.handle(table).files().await
     }
 
     /// A DataFusion session over the newest versions: the tables `media`, `detections` and `evaluation` (empty if never

@@ -30,6 +30,15 @@ pub struct Optimized {
     pub files_added: u64,
 }
 
+/// The files that one version of a table consists of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFiles {
+    /// The version.
+    pub version: u64,
+    /// Its data files, relative to the table's folder. Its log is `_delta_log/` up to the version.
+    pub data: Vec<String>,
+}
+
 /// A table and the newest version of it that this process has seen.
 pub(crate) struct DeltaHandle {
     table: Table,
@@ -78,6 +87,14 @@ impl DeltaHandle {
             (None, Err(error)) => Err(self.error(error)),
             (None, Ok(_)) => Err(self.error(DeltaTableError::NotInitialized)),
         }
+    }
+
+    /// What the newest version is made of; `None` when the table has never been written.
+    pub(crate) async fn files(&self) -> Result<Option<TableFiles>> {
+        let Some(table) = self.newest().await? else { return Ok(None) };
+        let Some(version) = table.version() else { return Ok(None) };
+        let paths = table.get_files_by_partitions(&[]).await.map_err(|error| self.error(error))?;
+        Ok(Some(TableFiles { version, data: paths.into_iter().map(String::from).collect() }))
     }
 
     /// Compacts small files; `None` when the table has never been written.

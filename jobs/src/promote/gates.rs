@@ -1,5 +1,6 @@
 //! What the gates of a promotion need: the tables of the lake, and the detector for a smoke inference.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, Float64Array};
@@ -73,11 +74,7 @@ impl LakeGates {
             let reason = "it has no input example; train it with `safari`'s job `train`, or log it with one".to_owned();
             return Err(Error::Model { model: reference, reason });
         };
-        let engine = start(&self.services, &fetched.folder).await?;
-        let threshold = self.services.config().rollup.threshold;
-        let answer = look(&engine, example, threshold).await;
-        stop(engine).await;
-        answer.map_err(|reason| Error::Model { model: reference, reason })
+        show(&self.services, &reference, &fetched.folder, example).await
     }
 }
 
@@ -90,6 +87,15 @@ impl GateRunner for LakeGates {
     async fn smoke(&self, candidate: &Candidate) -> Result<(), String> {
         self.try_out(candidate).await.map_err(|error| error.to_string())
     }
+}
+
+/// Shows an example to the model in `folder`, whose answer must be numbers. `reference` names it in errors.
+pub(crate) async fn show(services: &Services, reference: &str, folder: &Path, example: Vec<u8>) -> crate::Result<()> {
+    let engine = start(services, folder).await?;
+    let threshold = services.config().rollup.threshold;
+    let answer = look(&engine, example, threshold).await;
+    stop(engine).await;
+    answer.map_err(|reason| Error::Model { model: reference.to_owned(), reason })
 }
 
 /// Shows the example to all networks, and twice in a second to the one that judges bursts.

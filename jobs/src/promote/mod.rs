@@ -17,6 +17,7 @@ use crate::services::Services;
 use crate::with::Templates;
 
 pub use gates::LakeGates;
+pub(crate) use gates::show;
 use settings::Settings;
 
 /// The job kind `promote`. Output: `{"name", "alias", "version", "from", "moved", "gates"}`.
