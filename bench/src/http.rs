@@ -20,21 +20,30 @@ pub(super) struct Request {
     target: String,
     /// Its content type.
     kind: &'static str,
+    /// Bytes of JSON that the body begins with, before bytes of tensors.
+    json: Option<usize>,
     body: Vec<u8>,
 }
 
 impl Request {
     pub(super) fn get(target: impl Into<String>) -> Self {
-        Self { method: "GET", target: target.into(), kind: JSON, body: Vec::new() }
+        Self { method: "GET", target: target.into(), kind: JSON, json: None, body: Vec::new() }
     }
 
     pub(super) fn post(target: impl Into<String>, body: &serde_json::Value) -> Self {
-        Self { method: "POST", target: target.into(), kind: JSON, body: body.to_string().into_bytes() }
+        Self { method: "POST", target: target.into(), kind: JSON, json: None, body: body.to_string().into_bytes() }
     }
 
     /// Sends bytes as they are.
     pub(super) fn bytes(target: impl Into<String>, body: Vec<u8>) -> Self {
-        Self { method: "POST", target: target.into(), kind: "application/octet-stream", body }
+        Self { method: "POST", target: target.into(), kind: "application/octet-stream", json: None, body }
+    }
+}
+
+impl Request {
+    /// Says that the body begins with so many bytes of JSON (Open Inference Protocol, binary tensors).
+    pub(super) fn with_json(self, bytes: usize) -> Self {
+        Self { json: Some(bytes), ..self }
     }
 }
 
@@ -54,7 +63,7 @@ impl Connection {
 
     /// Asks, and reads the whole answer; anything but 200 is an error.
     pub(super) async fn ask(&mut self, request: &Request) -> Result<Vec<u8>> {
-        let mut sent = self.head(request.method, &request.target, request.kind, request.body.len() as u64);
+        let mut sent = head(request.method, &request.target, request.kind, request.body.len() as u64, request.json);
         sent.extend_from_slice(&request.body);
         self.stream.get_mut().write_all(&sent).await.map_err(Error::io("a request"))?;
         let mut body = Vec::new();
@@ -66,7 +75,7 @@ impl Connection {
     pub(super) async fn upload(&mut self, target: &str, path: &Path) -> Result<()> {
         let mut file = tokio::fs::File::open(path).await.map_err(Error::io(path))?;
         let size = file.metadata().await.map_err(Error::io(path))?.len();
-        let head = self.head("PUT", target, JSON, size);
+        let head = head("PUT", target, JSON, size, None);
         self.stream.get_mut().write_all(&head).await.map_err(Error::io("a request"))?;
         loop {
             let count = file.read(&mut self.piece).await.map_err(Error::io(path))?;
@@ -80,18 +89,11 @@ impl Connection {
 
     /// Reads a body without keeping it, and gives its length.
     pub(super) async fn download(&mut self, target: &str) -> Result<u64> {
-        let head = self.head("GET", target, JSON, 0);
+        let head = head("GET", target, JSON, 0, None);
         self.stream.get_mut().write_all(&head).await.map_err(Error::io("a request"))?;
         let mut length = 0;
         self.answer(target, |piece| length += piece.len() as u64).await?;
         Ok(length)
-    }
-
-    fn head(&self, method: &str, target: &str, kind: &str, length: u64) -> Vec<u8> {
-        format!(
-            "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
-        )
-        .into_bytes()
     }
 
     async fn answer(&mut self, target: &str, mut see: impl FnMut(&[u8])) -> Result<()> {
@@ -152,4 +154,12 @@ impl Connection {
         }
         Ok(line.trim_end().to_owned())
     }
+}
+
+fn head(method: &str, target: &str, kind: &str, length: u64, json: Option<usize>) -> Vec<u8> {
+    let json = json.map(|bytes| format!("Inference-Header-Content-Length: {bytes}\r\n")).unwrap_or_default();
+    format!(
+        "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{json}\r\n"
+    )
+    .into_bytes()
 }

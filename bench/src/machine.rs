@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// The machine of a measurement.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
@@ -65,6 +67,21 @@ pub(crate) fn processor_seconds(pid: u32) -> f64 {
 pub(crate) fn mebibytes(pid: u32) -> f64 {
     let pss = value(&format!("/proc/{pid}/smaps_rollup"), "Pss:").and_then(|text| leading_number(&text));
     pss.unwrap_or(0) as f64 / 1024.0
+}
+
+/// All processes of a session: the sixth field of `/proc/PID/stat`.
+pub(crate) fn of_session(session: u32) -> Result<Vec<u32>> {
+    let proc = Path::new("/proc");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(proc).map_err(Error::io(proc))?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(text) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
+        let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+        if rest.split_whitespace().nth(3) == Some(session.to_string().as_str()) {
+            found.push(pid);
+        }
+    }
+    Ok(found)
 }
 
 fn git(root: &Path, args: &[&str]) -> Option<String> {

@@ -3,12 +3,14 @@
 //! Each section measures, prints a table and writes `target/bench/<section>.json`; `bench table` puts the tables into
 //! `docs/benchmarks.md`, which says what is compared with what, and how.
 
+mod backup;
 mod bare;
 mod error;
 mod first;
 mod forward;
 mod http;
 mod job;
+mod kubernetes;
 mod machine;
 mod memory;
 mod orchestrator;
@@ -71,10 +73,14 @@ enum Section {
     Orchestrator,
     /// The same DAGs on a PostgreSQL server
     Postgres,
+    /// Tasks in pods beside bare Jobs, on a real control plane
+    Kubernetes,
     /// The model registry beside MLflow's own server
     Registry,
     /// Live detections beside the bare loop
     Serving,
+    /// Backups and their restoration beside bare programs
+    Backup,
     /// The same DAGs beside Python orchestrators
     Peers,
     /// Write the measured tables into docs/benchmarks.md
@@ -113,13 +119,17 @@ fn execute(args: Args) -> Result<()> {
             measure(&place, "memory", memory::run)?;
             measure(&place, "orchestrator", orchestrator::run)?;
             measure(&place, "postgres", orchestrator::run_on_postgres)?;
+            measure(&place, "kubernetes", kubernetes::run)?;
             measure(&place, "registry", registry::run)?;
             measure(&place, "serving", serving::run)?;
+            measure(&place, "backup", backup::run)?;
             measure(&place, "peers", orchestrator::run_peers)
         }
         Section::Orchestrator => measure(&place, "orchestrator", orchestrator::run),
         Section::Postgres => measure(&place, "postgres", orchestrator::run_on_postgres),
+        Section::Kubernetes => measure(&place, "kubernetes", kubernetes::run),
         Section::Registry => measure(&place, "registry", registry::run),
+        Section::Backup => measure(&place, "backup", backup::run),
         Section::Serving => measure(&place, "serving", serving::run),
         Section::Peers => measure(&place, "peers", orchestrator::run_peers),
         Section::Job => measure(&place, "job", job::run),

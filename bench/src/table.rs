@@ -11,8 +11,19 @@ const BEGIN: &str = "<!-- bench:begin -->";
 const END: &str = "<!-- bench:end -->";
 
 /// Sections in the document's order.
-const SECTIONS: [&str; 9] =
-    ["job", "memory", "first", "forward", "orchestrator", "postgres", "peers", "registry", "serving"];
+const SECTIONS: [&str; 11] = [
+    "job",
+    "memory",
+    "first",
+    "forward",
+    "orchestrator",
+    "postgres",
+    "kubernetes",
+    "peers",
+    "registry",
+    "serving",
+    "backup",
+];
 
 const HEADER: [&str; 8] = ["what", "Safari", "against", "its number", "unit", "ratio", "goal", "met"];
 

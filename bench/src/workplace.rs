@@ -98,12 +98,32 @@ impl Workplace {
         command
     }
 
-    /// `safari serve` that keeps no answers, with a plain model beside the one that is shipped.
-    pub(crate) fn serve(&self, home: &Path, port: u16, plain: &Path) -> Command {
+    /// The program that is measured.
+    pub(crate) fn program(&self) -> &Path {
+        &self.safari
+    }
+
+    /// Any command on a home.
+    pub(crate) fn any(&self, home: &Path) -> Command {
+        let mut command = self.safari();
+        command.arg("--home").arg(home);
+        command
+    }
+
+    /// `safari serve` that keeps no answers, with plain models, which lie in `tiny`, beside the one that is shipped.
+    pub(crate) fn serve(&self, home: &Path, port: u16, tiny: &Path) -> Command {
         let mut command = self.safari();
         command.arg("--home").arg(home).args(["--set", "serve.cache_bytes=0", "--set", "log.level=warn", "--set"]);
-        command.arg(format!("serve.models=plain={}", plain.display()));
+        let (plain, length) = (tiny.join("lookup"), tiny.join("length"));
+        command.arg(format!("serve.models=plain={}, length={}", plain.display(), length.display()));
         command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+        command
+    }
+
+    /// `safari` on a home whose backups are in `backups`.
+    pub(crate) fn backup(&self, home: &Path, backups: &Path, words: &[&str]) -> Command {
+        let mut command = self.safari();
+        command.arg("--home").arg(home).env("SAFARI_BACKUP_URL", backups).args(words);
         command
     }
 

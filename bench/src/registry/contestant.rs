@@ -1,6 +1,6 @@
 //! The two servers: ours and MLflow's own, each a process with what it starts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ impl Contestant {
     fn pids(&self) -> Result<Vec<u32>> {
         match &self.processes {
             Processes::Ours { child, .. } => Ok(vec![child.id()]),
-            Processes::Real(server) => of_session(server.process_id()),
+            Processes::Real(server) => machine::of_session(server.process_id()),
         }
     }
 }
@@ -130,19 +130,4 @@ impl Parts {
         let port = e2e::free_port().map_err(|error| Error::failed("a port", error.to_string()))?;
         Ok(Self { home, database, folder, port })
     }
-}
-
-/// All processes of a session: the sixth field of `/proc/PID/stat`.
-fn of_session(session: u32) -> Result<Vec<u32>> {
-    let proc = Path::new("/proc");
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(proc).map_err(Error::io(proc))?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(text) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-        if rest.split_whitespace().nth(3) == Some(session.to_string().as_str()) {
-            found.push(pid);
-        }
-    }
-    Ok(found)
 }

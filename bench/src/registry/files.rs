@@ -1,11 +1,12 @@
-//! A large artifact up and down, beside the bare disk.
+//! A large artifact up and down, beside the bare disk and a bare connection.
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::time::Instant;
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, fadvise, sendfile};
 
 use super::contestant::Contestant;
 use crate::error::{Error, Result};
@@ -60,6 +61,34 @@ pub(super) fn bare(rates: &mut Rates, source: &Path, folder: &Path) -> Result<()
     while from.read(&mut piece).map_err(Error::io(&copy))? > 0 {}
     rates.down.push(rate(bytes, began));
     std::fs::remove_file(&copy).map_err(Error::io(&copy))
+}
+
+/// What a server could do at most: a file that is not in the system's cache, sent by the kernel (`sendfile`) over
+/// loopback to a client that does nothing but read. MiB a second.
+pub(super) fn sent_by_the_kernel(source: &Path) -> Result<f64> {
+    let failed = || Error::io("a bare connection");
+    forget(source)?;
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(failed())?;
+    let address = listener.local_addr().map_err(failed())?;
+    let file = File::open(source).map_err(Error::io(source))?;
+    let began = Instant::now();
+    let sender = std::thread::spawn(move || -> std::io::Result<()> {
+        let (client, _) = listener.accept()?;
+        while sendfile(&client, &file, None, PIECE)? > 0 {}
+        Ok(())
+    });
+    let mut client = TcpStream::connect(address).map_err(failed())?;
+    let (mut piece, mut bytes) = (vec![0; PIECE], 0);
+    loop {
+        match client.read(&mut piece).map_err(failed())? {
+            0 => break,
+            count => bytes += count as u64,
+        }
+    }
+    let rate = rate(bytes, began);
+    let sent = sender.join().map_err(|_| Error::failed("a bare connection", "its thread panicked".to_owned()))?;
+    sent.map_err(failed())?;
+    Ok(rate)
 }
 
 /// The same through a server.

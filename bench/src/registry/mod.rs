@@ -213,8 +213,10 @@ async fn artifacts(
     let source = folder.path().join("source");
     files::make(&source, mebibytes)?;
     let (mut bare, mut mine, mut theirs) = (Rates::default(), Rates::default(), Rates::default());
+    let mut kernel = Vec::new();
     for round in 0..rounds {
         files::bare(&mut bare, &source, folder.path())?;
+        kernel.push(files::sent_by_the_kernel(&source)?);
         files::through(&mut mine, ours, &source, &format!("file{round}")).await?;
         files::through(&mut theirs, real, &source, &format!("file{round}")).await?;
         if let Some(small) = small {
@@ -230,6 +232,8 @@ async fn artifacts(
         row("upload", "the bare disk", &mine.up, &bare.up).at_least(DISK_GOAL).note("both flushed to the disk"),
         row("upload", PEER, &mine.up, &theirs.up).note("the peer does not flush"),
         row("download", "the bare disk", &mine.down, &bare.down).at_least(DISK_GOAL).note("not in the system's cache"),
+        row("download", "the kernel's sendfile to a bare client", &mine.down, &kernel)
+            .note("the most that a connection on these cores carries"),
         row("download", PEER, &mine.down, &theirs.down),
     ])
 }

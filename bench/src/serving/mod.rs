@@ -1,5 +1,9 @@
-//! Live detections: what a server costs beyond decoding and the networks, and how near it comes to the bare loop.
+//! Live detections: what a server costs beyond decoding and the networks, how near it comes to the bare loop, and how far it
+//! is ahead of LitServe and MLServer.
 
+mod beside;
+mod peers;
+mod plain;
 mod server;
 
 use std::path::{Path, PathBuf};
@@ -8,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::bare::Tally;
@@ -17,9 +21,12 @@ use crate::http::{Connection, Request};
 use crate::machine::cores;
 use crate::photographs::{self, Photographs, jpegs};
 use crate::process;
-use crate::results::{Row, median, percentile};
+use crate::results::{Row, median};
 use crate::workplace::Workplace;
 
+use beside::{Ours, beside};
+use peers::{Kind, Peer};
+use plain::plain;
 use server::Server;
 
 const LOOP: &str = "bare Rust loop";
@@ -34,9 +41,6 @@ const LEAST_OF_BARE: f64 = 0.95;
 
 /// Most bytes of a small sample.
 const SMALL: u64 = 200_000;
-
-/// Connections that ask the plain model.
-const CLIENTS: usize = 8;
 
 /// Measures the section.
 pub(crate) fn run(place: &Workplace) -> Result<Vec<Row>> {
@@ -63,7 +67,7 @@ async fn measure(place: &Workplace, photographs: &Photographs) -> Result<Vec<Row
     let mut rates = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
         let bare = bare(place.bare_loop(photographs.folder()), files.len()).await?;
-        let ours = saturated(&server, &asks, cores() * 2).await?;
+        let ours = saturated(server.port, &asks, cores() * 2).await?;
         eprintln!("  round {round} of {rounds}: {ours:.1} and {bare:.1} images/s");
         rates.0.push(ours);
         rates.1.push(bare);
@@ -75,9 +79,20 @@ async fn measure(place: &Workplace, photographs: &Photographs) -> Result<Vec<Row
          without its loading",
         files.len()
     )));
-    rows.push(Row::alone("memory, after these requests", "", "MiB", server.mebibytes()));
-    eprintln!("  a plain model");
-    rows.extend(plain(&server, place.pick(20_000, 500)).await?);
+    let memory = server.mebibytes();
+    rows.push(Row::alone("memory, after these requests", "", "MiB", memory));
+    eprintln!("  models that do next to nothing");
+    let plain = plain(&server, place.pick(20_000, 500)).await?;
+    rows.extend(plain.rows());
+    let ours = Ours { images: median(&rates.0), started: server.started_in.as_secs_f64(), memory, plain };
+    drop(server);
+    for kind in Kind::ALL {
+        eprintln!("  {}", kind.name());
+        match Peer::start(place, kind).await? {
+            Ok(peer) => rows.extend(beside(place, &peer, &files, &ours).await?),
+            Err(reason) => rows.push(Row::skipped("saturated", kind.name(), "images/s", &reason)),
+        }
+    }
     Ok(rows)
 }
 
@@ -132,12 +147,12 @@ async fn bare(command: Command, count: usize) -> Result<f64> {
 }
 
 /// Requests a second while `clients` connections always ask.
-async fn saturated(server: &Server, asks: &Arc<Vec<Request>>, clients: usize) -> Result<f64> {
+async fn saturated(port: u16, asks: &Arc<Vec<Request>>, clients: usize) -> Result<f64> {
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
     let mut asking = Vec::new();
     for _ in 0..clients {
-        let (asks, next, port) = (Arc::clone(asks), Arc::clone(&next), server.port);
+        let (asks, next) = (Arc::clone(asks), Arc::clone(&next));
         asking.push(tokio::spawn(async move {
             let mut connection = Connection::open(port).await?;
             while let Some(ask) = asks.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -150,25 +165,4 @@ async fn saturated(server: &Server, asks: &Arc<Vec<Request>>, clients: usize) ->
         client.await.map_err(|error| Error::failed("a client", error.to_string()))??;
     }
     Ok(asks.len() as f64 / began.elapsed().as_secs_f64())
-}
-
-/// A model that does next to nothing, under the Open Inference Protocol.
-async fn plain(server: &Server, count: usize) -> Result<[Row; 3]> {
-    let input = json!({ "name": "index", "shape": [1], "datatype": "INT64", "data": [2] });
-    let ask = Request::post("/v2/models/plain/infer", &json!({ "inputs": [input] }));
-    let mut connection = Connection::open(server.port).await?;
-    let mut times = Vec::new();
-    for _ in 0..count / 10 {
-        let began = Instant::now();
-        connection.ask(&ask).await?;
-        times.push(began.elapsed().as_secs_f64() * 1e3);
-    }
-    let before = server.processor_seconds();
-    let rate = saturated(server, &Arc::new(vec![ask; count]), CLIENTS).await?;
-    let processor = (server.processor_seconds() - before) * 1e3 / count as f64;
-    Ok([
-        Row::alone("a plain model, 8 clients", "", "requests/s", rate),
-        Row::alone("its processor, a request", "", "ms", processor).at_most(PROCESSOR_GOAL),
-        Row::alone("its median, one after the other", "", "ms", percentile(&times, 0.5)),
-    ])
 }

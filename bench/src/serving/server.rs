@@ -13,8 +13,8 @@ use crate::workplace::Workplace;
 /// How long it may take to be ready.
 const START: Duration = Duration::from_secs(60);
 
-/// A plain model, as the tests of the protocol have it.
-const PLAIN: &str = "serving/tests/models/lookup";
+/// Plain models, as the tests of the protocol have them.
+const TINY: &str = "serving/tests/models";
 
 /// A server that is ready; it ends with this value.
 pub(super) struct Server {
@@ -29,7 +29,7 @@ impl Server {
     pub(super) async fn start(place: &Workplace) -> Result<Self> {
         let home = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let port = e2e::free_port().map_err(|error| Error::failed("a port", error.to_string()))?;
-        let mut command = place.serve(home.path(), port, &place.root.join(PLAIN));
+        let mut command = place.serve(home.path(), port, &place.root.join(TINY));
         let began = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         let child = child.map_err(Error::io("safari serve"))?;
