@@ -6,17 +6,21 @@ use clap::{Parser, Subcommand};
 use platform::config::Config;
 
 use crate::asset::AssetCommand;
+use crate::attempt::AttemptCommand;
 use crate::backfill::BackfillArgs;
+use crate::backup::{BackupCommand, RestoreArgs};
 use crate::cache::CacheCommand;
 use crate::config::ConfigCommand;
 use crate::dag::DagCommand;
 use crate::error::Result;
 use crate::history::HistoryCommand;
+use crate::image::ImageArgs;
 use crate::login::LoginArgs;
 use crate::logs::LogsArgs;
 use crate::migrate::MigrateArgs;
 use crate::model::ModelArgs;
 use crate::registry_server::RegistryArgs;
+use crate::rollout::RolloutArgs;
 use crate::runs::TriggerArgs;
 use crate::serve::ServeArgs;
 use crate::server::{ApiArgs, SchedulerArgs, ServerArgs, WorkerArgs};
@@ -76,6 +80,12 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: TaskCommand,
     },
+    /// Do one attempt that an executor has claimed: what pods of the Kubernetes executor run
+    #[command(hide = true)]
+    Attempt {
+        #[command(subcommand)]
+        command: AttemptCommand,
+    },
     /// Forget outputs that tasks with `cache` would take
     Cache {
         #[command(subcommand)]
@@ -106,6 +116,8 @@ pub(crate) enum Command {
     Registry(RegistryArgs),
     /// Registered models: register, show, compare, promote, copy, package them
     Model(ModelArgs),
+    /// Bring a version of a model to serving replicas step by step, watched; pause, abort and undo that
+    Rollout(RolloutArgs),
     /// People who may ask servers: add, list, disable them, change passwords and roles
     User {
         #[command(subcommand)]
@@ -122,6 +134,15 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Bring the tables of the databases up to date
     Migrate(MigrateArgs),
+    /// Back up databases, models and tables; list, verify, remove and try out backups
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
+    /// Put a backup in the place of what is there, or beside it
+    Restore(RestoreArgs),
+    /// Make a container image of this program, without Docker
+    Image(ImageArgs),
     /// Only decide when runs are made and begin; workers do the tasks
     Scheduler(SchedulerArgs),
     /// Only do tasks, of any run in the shared state database

@@ -127,7 +127,7 @@ fn list(records: &[BackfillView]) -> Result<ExitCode> {
 }
 
 /// `2026-01-31`, or a moment as RFC 3339 writes it.
-fn moment(text: &str) -> std::result::Result<DateTime<Utc>, String> {
+pub(crate) fn moment(text: &str) -> std::result::Result<DateTime<Utc>, String> {
     if let Ok(day) = text.parse::<NaiveDate>() {
         return Ok(day.and_time(chrono::NaiveTime::MIN).and_utc());
     }

@@ -1,7 +1,7 @@
 //! `safari dag …`: DAG files and what the server knows of them.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use platform::config::Config;
 
 use crate::backend::open;
 use crate::error::{Error, Result};
+use crate::kubernetes;
 use crate::registry::registry;
 use crate::versions;
 
@@ -35,6 +36,14 @@ pub(crate) enum DagCommand {
     Show {
         /// A DAG file
         file: PathBuf,
+    },
+    /// Print the Kubernetes Jobs of tasks that run in pods, as YAML; identifiers of a run stand as zeros
+    Render {
+        /// A DAG file
+        file: PathBuf,
+        /// Only of this task, wherever it runs
+        #[arg(long)]
+        task: Option<String>,
     },
     /// List the versions of a DAG: texts that its runs have had or that a server has read
     Versions {
@@ -90,6 +99,7 @@ pub(crate) async fn run(command: DagCommand, config: Config) -> Result<ExitCode>
         }
         DagCommand::Diff { name, from, to, file: None } => versions::diff(&config, &name, from, to).await,
         DagCommand::Text { name, version } => versions::text(&config, &name, version).await,
+        DagCommand::Render { file, task } => render(&file, task.as_deref(), config),
         DagCommand::List => list(&config).await,
         DagCommand::Pause { name } => pause(&config, &name, true).await,
         DagCommand::Resume { name } => pause(&config, &name, false).await,
@@ -114,6 +124,23 @@ fn check(files: &[PathBuf], config: Config) -> Result<ExitCode> {
         }
     }
     Ok(code)
+}
+
+fn render(file: &Path, task: Option<&str>, config: Config) -> Result<ExitCode> {
+    let registry = registry(&Arc::new(Services::new(config.clone())))?;
+    let dag = Dag::load(file)?;
+    registry.check(&dag, None)?;
+    if let Some(task) = task.filter(|task| dag.task(task).is_none()) {
+        let names = dag.tasks().iter().map(|task| task.id.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(Error::NoTask { dag: dag.name.clone(), task: task.to_owned(), names });
+    }
+    let text = kubernetes::render(&dag, task, &config)?;
+    if text.is_empty() {
+        eprintln!("no task of dag {} runs in a pod; name one with --task, or give it `executor: kubernetes`", dag.name);
+        return Ok(ExitCode::SUCCESS);
+    }
+    stdout().lock().write_all(text.as_bytes()).map_err(Error::write("stdout"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn list(config: &Config) -> Result<ExitCode> {

@@ -28,12 +28,29 @@ pub(crate) enum Error {
     /// The tables.
     #[error(transparent)]
     Lake(#[from] lake::Error),
+    /// A backup or a restoration.
+    #[error(transparent)]
+    Backup(#[from] backup::Error),
     /// A job's services.
     #[error(transparent)]
     Jobs(#[from] jobs::Error),
     /// The registry: its tables, files, server, or what it refuses.
     #[error(transparent)]
     Registry(#[from] model_registry::Error),
+    /// An image.
+    #[error(transparent)]
+    Image(#[from] oci::Error),
+    /// A rollout, its tables or its replicas.
+    #[error(transparent)]
+    Rollout(#[from] rollout::Error),
+    /// A rollout ended otherwise than was asked.
+    #[error("{0}")]
+    RolloutFailed(String),
+    /// The command was told to end while it drove a rollout.
+    #[error(
+        "rollout {0} is left as it stands; `safari server` goes on with it, and so does `safari rollout resume {0}`"
+    )]
+    RolloutLeft(rollout::RolloutId),
     /// The server of live detections.
     #[cfg(feature = "torch")]
     #[error(transparent)]
@@ -55,6 +72,25 @@ pub(crate) enum Error {
     /// A path on the command line that does not exist.
     #[error("{0}: there is no such file or folder")]
     MissingPath(PathBuf),
+    /// Pods on other machines cannot share a file.
+    #[error(
+        "`kubernetes.executor` needs the state in PostgreSQL, which pods can reach, but it is {0}; set `state.url` to \
+         postgres://…"
+    )]
+    PodsNeedPostgres(Address),
+    /// `safari dag render --task` names no task.
+    #[error("dag `{dag}` has no task `{task}`; its tasks: {names}")]
+    NoTask {
+        /// The DAG.
+        dag: String,
+        /// The name.
+        task: String,
+        /// All names that there are.
+        names: String,
+    },
+    /// A Job cannot be written.
+    #[error("the Job cannot be written as YAML: {0}")]
+    Render(String),
     /// The folder of DAG files is not there.
     #[error("{0}: there is no such folder; give the folder of DAG files with --dags")]
     NoDagFolder(PathBuf),
@@ -157,7 +193,8 @@ impl Error {
                 | E::DatabaseBusy { .. }
                 | E::DatabaseUnreachable { .. }
                 | E::Database { .. }
-                | E::Migrate(_)),
+                | E::Migrate(_)
+                | E::SharedDatabase),
             ) => Self::State { address: state.clone(), source },
             other => other,
         }

@@ -2,8 +2,10 @@
 
 mod args;
 mod asset;
+mod attempt;
 mod backend;
 mod backfill;
+mod backup;
 mod cache;
 mod config;
 mod credentials;
@@ -12,6 +14,8 @@ mod detect;
 mod error;
 mod export;
 mod history;
+mod image;
+mod kubernetes;
 mod login;
 mod logs;
 mod migrate;
@@ -19,6 +23,7 @@ mod model;
 mod progress;
 mod registry;
 mod registry_server;
+mod rollout;
 mod run;
 mod runs;
 mod serve;
@@ -76,11 +81,14 @@ fn execute(args: Args) -> Result<ExitCode> {
     }
     let runtime = Runtime::new().map_err(Error::Runtime)?;
     runtime.block_on(async {
+        // Half of a restoration is nothing that a command may see.
+        backup::finish_interrupted(&configuration).await?;
         match args.command {
             Command::Run(run) => run::run(run, configuration).await,
             Command::Trigger(trigger) => runs::trigger(trigger, &configuration).await,
             Command::Backfill(backfill) => backfill::run(backfill, &configuration).await,
             Command::Asset { command } => asset::run(command, &configuration).await,
+            Command::Attempt { command } => attempt::run(command, configuration).await,
             Command::Task { command } => task::run(command, &configuration).await,
             Command::Cache { command } => cache::run(command, &configuration).await,
             Command::Dag { command } => dag::run(command, configuration).await,
@@ -91,11 +99,15 @@ fn execute(args: Args) -> Result<ExitCode> {
             Command::Api(api) => server::api(api, configuration).await,
             Command::Registry(registry) => registry_server::run(registry, &configuration).await,
             Command::Model(model) => model::run(model, configuration).await,
+            Command::Image(options) => image::run(options, &configuration).await,
+            Command::Rollout(options) => rollout::run(options, configuration).await,
             Command::User { command } => user::run(command, &configuration).await,
             Command::Token { command } => token::run(command, &configuration).await,
             Command::Roles(options) => user::roles(options),
             Command::Login(options) => login::run(options, &configuration).await,
             Command::Migrate(migrate) => migrate::run(migrate, &configuration).await,
+            Command::Backup { command } => backup::run(command, configuration).await,
+            Command::Restore(options) => backup::restore(options, &configuration).await,
             Command::Scheduler(scheduler) => server::scheduler(scheduler, configuration).await,
             Command::Worker(worker) => server::worker(worker, configuration).await,
             Command::Serve(serve) => serve::run(serve, configuration).await,

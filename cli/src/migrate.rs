@@ -1,22 +1,29 @@
-//! `safari migrate`: brings the tables of the state of runs, of the registry, of identity and of collections up to date.
+//! `safari migrate`: brings the tables of the state of runs, of rollouts, of the registry, of identity and of collections up to date.
 
 use std::process::ExitCode;
 
 use clap::Args;
 use model_registry::serve::ARTIFACT_ROOT;
 use platform::config::Config;
-use platform::database::Database;
+use platform::database::{Database, Pending};
 
 use crate::backend::open_store;
 use crate::error::{Error, Result};
 use crate::registry_server::Place;
 use crate::runs::print;
 
+const NOTES: &str = "Each change is one transaction, and of several processes that begin at once one makes it. Nothing that \
+the version before uses is changed or removed, so that it goes on meanwhile: docs/operators.md.";
+
 #[derive(Debug, Args)]
+#[command(after_help = NOTES)]
 pub(crate) struct MigrateArgs {
     /// Only say what is to be done; exit code 1 if there is anything
     #[arg(long)]
     check: bool,
+    /// Only print the statements that would be carried out
+    #[arg(long, conflicts_with = "check")]
+    plan: bool,
     #[command(flatten)]
     registry: Place,
 }
@@ -26,11 +33,13 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
     let (state, registry, identity) =
         (config.state_address(), args.registry.database(config), config.identity_address());
     let of_state = pipeline::Store::pending(&Database::open(&state).await?).await?;
+    let of_rollouts = rollout::store::Store::pending(&Database::open(&state).await?).await?;
     let of_registry = model_registry::store::Store::pending(&registry).await?;
     let of_identity = platform::identity::store::Store::pending(&Database::open(&identity).await?).await?;
     let (collections, of_collections) = (config.collections_address(), pending_collections(config).await?);
     let all = [
         ("state", &state, Some(&of_state)),
+        ("rollouts", &state, Some(&of_rollouts)),
         ("registry", &registry, Some(&of_registry)),
         ("identity", &identity, Some(&of_identity)),
         ("collections", &collections, of_collections.as_ref()),
@@ -38,7 +47,14 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
     for (name, address, pending) in all.iter().filter_map(|(name, address, pending)| Some((name, address, (*pending)?)))
     {
         if pending.is_empty() {
-            print(&format!("{name} in {address}: up to date"))?;
+            let comment = if args.plan { "-- " } else { "" };
+            print(&format!("{comment}{name} in {address}: up to date"))?;
+        }
+        if args.plan {
+            for migration in pending {
+                print(&format!("-- {name} in {address}: {migration}\n{}", migration.sql.trim_end()))?;
+            }
+            continue;
         }
         for migration in pending {
             let verb = if args.check { "is missing" } else { "is applied" };
@@ -46,10 +62,14 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
         }
     }
     let missing: usize = all.iter().filter_map(|(_, _, pending)| pending.map(Vec::len)).sum();
+    if args.plan {
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.check {
         return if missing == 0 { Ok(ExitCode::SUCCESS) } else { Err(Error::OldTables(missing)) };
     }
     open_store(config).await?;
+    rollout::store::Store::migrate(&Database::open(&state).await?).await?;
     model_registry::store::Store::open(&registry, ARTIFACT_ROOT).await?;
     platform::identity::store::Store::open(&identity).await?;
     migrate_collections(config).await?;
@@ -58,7 +78,7 @@ pub(crate) async fn run(args: MigrateArgs, config: &Config) -> Result<ExitCode> 
 
 /// None where no collections are kept, as by a program without networks.
 #[cfg(feature = "torch")]
-async fn pending_collections(config: &Config) -> Result<Option<Vec<String>>> {
+async fn pending_collections(config: &Config) -> Result<Option<Vec<Pending>>> {
     if !config.collections.enabled {
         return Ok(None);
     }
@@ -66,7 +86,7 @@ async fn pending_collections(config: &Config) -> Result<Option<Vec<String>>> {
 }
 
 #[cfg(not(feature = "torch"))]
-async fn pending_collections(_config: &Config) -> Result<Option<Vec<String>>> {
+async fn pending_collections(_config: &Config) -> Result<Option<Vec<Pending>>> {
     Ok(None)
 }
 

@@ -8,8 +8,10 @@ use platform::config::Config;
 use platform::database::Address;
 #[cfg(feature = "torch")]
 use {
+    crate::credentials::{server_of, token_for},
     crate::signals::Signals,
     jobs::services::configured_device,
+    platform::identity::Secret,
     platform::serve::Entrance,
     serving::{Options, Service},
     tokio::sync::watch,
@@ -49,6 +51,8 @@ pub(crate) async fn run(args: ServeArgs, config: Config) -> Result<ExitCode> {
     if let (Some(address), Some(collections)) = (args.collections, &mut options.collections) {
         collections.database = address;
     }
+    options.pipeline_token =
+        options.pipeline.as_ref().and_then(|url| token_for(server_of(url), &config.home)).map(Secret::new);
     options.entrance = Entrance::of(&config).await?;
     let device = configured_device(&config)?;
     let mut signals = Signals::new()?;

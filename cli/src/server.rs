@@ -13,8 +13,8 @@ use pipeline::clock::Timestamp;
 use pipeline::dag::Resources;
 use pipeline::history::Keep;
 use pipeline::{
-    Alerts, DagFolder, History, JobRegistry, Logs, Offer, Receiver, Runner, RunnerOptions, Scheduler, Store, Streams,
-    Telemetry,
+    Alerts, DagFolder, Executor, History, JobRegistry, KubernetesOptions, Logs, Offer, Receiver, Runner, RunnerOptions,
+    Scheduler, Store, Streams, Telemetry,
 };
 use platform::config::Config;
 use platform::database::{Database, Engine};
@@ -26,8 +26,10 @@ use crate::args::name_and_value;
 use crate::backend::open_store;
 use crate::error::{Error, Result};
 use crate::history::kept;
+use crate::kubernetes;
 use crate::registry::{known_secrets, logs, registry, secrets};
 use crate::registry_server;
+use crate::rollout::tokens;
 use crate::signals::Signals;
 
 /// How often the folder of DAG files is looked at.
@@ -135,10 +137,11 @@ pub(crate) async fn server(args: ServerArgs, config: Config) -> Result<ExitCode>
         Some(options) => Some(registry_server::serving(options, stopped.clone()).await?),
         None => None,
     };
+    let executing = role.executing(stopped.clone()).await?;
     let scheduling = role.scheduling(args.dags, stopped)?;
     let worked = role.work(Vec::new()).await;
     stop.send_replace(true);
-    let _ = tokio::join!(scheduling, answering);
+    let _ = tokio::join!(scheduling, answering, executing);
     if let Some(registry) = registry {
         let _ = registry.await;
     }
@@ -164,10 +167,11 @@ pub(crate) async fn scheduler(args: SchedulerArgs, config: Config) -> Result<Exi
     let role = Role::open(config, None, None).await?;
     let mut signals = Signals::new()?;
     let (stop, stopped) = watch::channel(false);
+    let executing = role.executing(stopped.clone()).await?;
     let scheduling = role.scheduling(args.dags, stopped)?;
     signals.next().await;
     stop.send_replace(true);
-    let _ = scheduling.await;
+    let _ = tokio::join!(scheduling, executing);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -193,12 +197,15 @@ pub(crate) async fn worker(args: WorkerArgs, config: Config) -> Result<ExitCode>
 
 /// What the roles have in common.
 struct Role {
+    config: Config,
     store: Store,
     registry: JobRegistry,
     options: RunnerOptions,
     logs: Logs,
     keep: Keep,
     receivers: Vec<Receiver>,
+    /// Of the executor, where it is on.
+    pods: Option<KubernetesOptions>,
 }
 
 impl Role {
@@ -210,6 +217,11 @@ impl Role {
         if is_sqlite {
             info!(state = %address, "state in SQLite: workers on this host only");
         }
+        let pods = match config.kubernetes.executor {
+            true if is_sqlite => return Err(Error::PodsNeedPostgres(address)),
+            true => Some(kubernetes::options(&config)?),
+            false => None,
+        };
         let watched = store.clone();
         tokio::spawn(async move { watched.watch_others().await });
         let registry = registry(&Arc::new(Services::new(config.clone())))?;
@@ -224,9 +236,11 @@ impl Role {
             offer,
             secrets: secrets(&config),
             known_secrets: known_secrets(&config),
+            default_executor: kubernetes::default_executor(&config),
             ..usual
         };
-        Ok(Self { store, registry, options, logs, keep: kept(&config), receivers: receivers(&config) })
+        let (keep, receivers) = (kept(&config), receivers(&config));
+        Ok(Self { config, store, registry, options, logs, keep, receivers, pods })
     }
 
     fn history(&self) -> History {
@@ -245,6 +259,7 @@ impl Role {
         let streams = Streams::new(store.clone(), LOOK_AT_STREAMS);
         let history = self.history();
         let keep = self.keep;
+        let config = self.config.clone();
         let telemetry = Telemetry::new(store.clone(), registry.clone(), &self.options, self.receivers.clone());
         Ok(tokio::spawn(async move {
             tokio::join!(
@@ -253,9 +268,22 @@ impl Role {
                 streams.serve(stopped.clone()),
                 history.serve(keep, stopped.clone()),
                 telemetry.serve(stopped.clone()),
+                rollout::drive_all(&config, tokens(&config), stopped.clone()),
                 follow(DagFolder::new(dags), store, registry, stopped)
             );
         }))
+    }
+
+    /// Runs tasks in pods until `stopped`, where that is on.
+    async fn executing(&self, mut stopped: watch::Receiver<bool>) -> Result<tokio::task::JoinHandle<()>> {
+        let Some(options) = &self.pods else {
+            return Ok(tokio::spawn(async move { drop(stopped.wait_for(|stopped| *stopped).await) }));
+        };
+        // Two providers of TLS are linked, so that neither is the default by itself; another part may have chosen one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let executor = Executor::open(self.store.clone(), options.clone()).await?;
+        info!(namespace = executor.namespace(), parallelism = options.parallelism, "running tasks in pods");
+        Ok(tokio::spawn(async move { executor.serve(stopped).await }))
     }
 
     /// Works until it is told to end.

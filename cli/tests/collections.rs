@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use common::{Served, root, safari};
+use futures::StreamExt;
 use platform::database::Database;
+use platform::object_store::ObjectStore;
 use serde_json::Value;
 
 const CLIENTS: usize = 4;
@@ -29,7 +31,18 @@ struct Sent {
 async fn a_kill_between_photograph_and_row_loses_and_doubles_nothing_on_sqlite() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("collections.db").display());
-    kill_over_and_over(folder.path(), &url).await;
+    kill_over_and_over(&Kept::beside(folder.path(), url)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_between_photograph_and_row_loses_and_doubles_nothing_in_a_bucket() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = e2e::seaweedfs::Server::start().await.unwrap();
+    let bucket = server.bucket("sightings").await.unwrap();
+    let url = format!("sqlite://{}", folder.path().join("collections.db").display());
+    let mut variables = server.variables().to_vec();
+    variables.push(("SAFARI_COLLECTIONS_PICTURES", "s3://sightings".to_owned()));
+    kill_over_and_over(&Kept { variables, bucket: Some(bucket), ..Kept::beside(folder.path(), url) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,14 +55,41 @@ async fn a_kill_between_photograph_and_row_loses_and_doubles_nothing_on_postgres
     assert!(!refused.status.success() && told.contains("run `safari migrate`"), "{told}");
     let migrated = safari(folder.path()).env("SAFARI_COLLECTIONS_DATABASE", &url).arg("migrate").output().unwrap();
     assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
-    kill_over_and_over(folder.path(), &url).await;
+    kill_over_and_over(&Kept::beside(folder.path(), url)).await;
 }
 
-async fn kill_over_and_over(folder: &Path, database: &str) {
+/// Where a server keeps what people send.
+struct Kept {
+    folder: PathBuf,
+    database: String,
+    /// Of the server's environment.
+    variables: Vec<(&'static str, String)>,
+    /// Photographs; none: in the home.
+    bucket: Option<Arc<dyn ObjectStore>>,
+}
+
+impl Kept {
+    fn beside(folder: &Path, database: String) -> Self {
+        Self { folder: folder.to_owned(), database, variables: Vec::new(), bucket: None }
+    }
+
+    /// Names of all photographs.
+    async fn objects(&self) -> HashSet<String> {
+        if let Some(bucket) = &self.bucket {
+            return bucket.list("pictures").map(|one| one.unwrap().key).collect().await;
+        }
+        let place = self.folder.join("home/collections");
+        let names =
+            files(&place).into_iter().map(|file| file.strip_prefix(&place).unwrap().to_str().unwrap().to_owned());
+        names.filter(|name| name.starts_with("pictures/")).collect()
+    }
+}
+
+async fn kill_over_and_over(kept: &Kept) {
     let mut all: Vec<Sent> = Vec::new();
     let number = Arc::new(AtomicUsize::new(0));
     for round in 0..ROUNDS {
-        let mut served = start(folder, database).await;
+        let mut served = start(kept).await;
         all = again(&served.url, all).await;
         let clients: Vec<_> = (0..CLIENTS)
             .map(|_| {
@@ -77,9 +117,9 @@ async fn kill_over_and_over(folder: &Path, database: &str) {
         }
     }
     assert!(all.iter().filter(|one| one.answered.is_some()).count() > CLIENTS, "the clients got nowhere");
-    let served = start(folder, database).await;
+    let served = start(kept).await;
     let all = again(&served.url, all).await;
-    check(folder, database, &served.url, &all).await;
+    check(kept, &served.url, &all).await;
 }
 
 /// Sends everything again, as a device does that does not know what arrived; what was answered before is the same.
@@ -94,7 +134,7 @@ async fn again(url: &str, all: Vec<Sent>) -> Vec<Sent> {
     known
 }
 
-async fn check(folder: &Path, database: &str, url: &str, all: &[Sent]) {
+async fn check(kept: &Kept, url: &str, all: &[Sent]) {
     let ids: HashSet<&String> = all.iter().filter_map(|one| one.answered.as_ref()).collect();
     assert_eq!(ids.len(), all.len(), "one for each key");
     let list: Value = get(&format!("{url}/v1/collection")).await;
@@ -106,28 +146,24 @@ async fn check(folder: &Path, database: &str, url: &str, all: &[Sent]) {
     }
     // Every object is a picture's, or noted as one that is to be removed. What was not whole has no name yet, and is where the
     // store looks for it.
-    let database = Database::open(&platform::config::database_address(database).unwrap()).await.unwrap();
+    let database = Database::open(&platform::config::database_address(&kept.database).unwrap()).await.unwrap();
     let column = async |sql: &'static str| -> HashSet<String> {
         let rows: Vec<String> = sqlx::query_scalar(sql).fetch_all(database.pool()).await.unwrap();
         rows.into_iter().collect()
     };
     let pictures = column("SELECT object FROM picture").await;
     let noted = column("SELECT object FROM stray_object").await;
-    let place = folder.join("home/collections");
-    let objects: HashSet<String> = files(&place)
-        .into_iter()
-        .map(|file| file.strip_prefix(&place).unwrap().to_str().unwrap().to_owned())
-        .filter(|name| name.starts_with("pictures/"))
-        .collect();
+    let objects = kept.objects().await;
     assert_eq!(pictures.len(), all.len());
     assert!(pictures.is_subset(&objects), "a picture without its bytes");
     let lost: Vec<&String> = objects.iter().filter(|one| !pictures.contains(*one) && !noted.contains(*one)).collect();
     assert!(lost.is_empty(), "nobody knows of {lost:?}");
 }
 
-async fn start(folder: &Path, database: &str) -> Served {
-    let mut command = safari(folder);
-    command.args(["--set", "detector.device=cpu", "serve", "--listen", "127.0.0.1:0", "--collections", database]);
+async fn start(kept: &Kept) -> Served {
+    let mut command = safari(&kept.folder);
+    command.envs(kept.variables.iter().map(|(name, value)| (name, value)));
+    command.args(["--set", "detector.device=cpu", "serve", "--listen", "127.0.0.1:0", "--collections", &kept.database]);
     let served = tokio::task::spawn_blocking(|| Served::start(command)).await.unwrap();
     let began = std::time::Instant::now();
     let ready = async || {

@@ -308,9 +308,35 @@ async fn tables_on_postgresql_are_brought_up_to_date_by_hand() {
         let told = refused(dir, &["migrate", "--check", "--database", &url]);
         assert!(told.contains("run `safari migrate`"), "{told}");
         said(dir, &["migrate", "--database", &url]);
-        assert!(said(dir, &["migrate", "--check", "--database", &url]).matches("up to date").count() == 4);
+        assert!(said(dir, &["migrate", "--check", "--database", &url]).matches("up to date").count() == 5);
         let registry = Registry::start(dir, &["--database", &url]);
         assert!(registry.ask("GET /health HTTP/1.1\r\nHOST\r\n\r\n").ends_with("OK"));
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_registry_and_the_state_of_runs_never_share_a_database() {
+    let server = e2e::postgres::Server::start().await.unwrap();
+    let (runs, models) = (server.database().await.unwrap(), server.database().await.unwrap());
+    let homes = tempfile::tempdir().unwrap();
+    tokio::task::spawn_blocking(move || {
+        let refused = |mut command: Command| {
+            let output = command.output().unwrap();
+            assert!(!output.status.success());
+            String::from_utf8(output.stderr).unwrap()
+        };
+        let migrate = |home: &str, state: &str, registry: &str| {
+            let mut command = safari(&homes.path().join(home));
+            command.env("SAFARI_STATE_URL", state).env("SAFARI_REGISTRY_DATABASE", registry).arg("migrate");
+            command
+        };
+        let told = refused(migrate("one", &runs, &runs));
+        assert!(told.contains("give it one of its own by `registry.database`"), "{told}");
+        assert!(migrate("two", "", &models).output().unwrap().status.success());
+        let told = refused(migrate("three", &models, ""));
+        assert!(told.contains("give it one of its own by `state.url`"), "{told}");
     })
     .await
     .unwrap();

@@ -6,7 +6,7 @@ mod moves;
 mod package;
 mod register;
 mod show;
-mod table;
+pub(crate) mod table;
 
 use std::process::ExitCode;
 
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: ModelArgs, config: Config) -> Result<ExitCode> {
 }
 
 /// The settings with the server of the command line.
-fn asked(mut config: Config, registry: Option<String>) -> Result<Config> {
+pub(crate) fn asked(mut config: Config, registry: Option<String>) -> Result<Config> {
     if let Some(url) = registry {
         let is_server = url.starts_with("http://") || url.starts_with("https://");
         if !is_server {
@@ -111,7 +111,7 @@ async fn open(config: &Config, name: Option<&str>, roles: &[String]) -> Result<C
 }
 
 /// What a person writes for a version.
-fn source(text: &str) -> std::result::Result<Source, String> {
+pub(crate) fn source(text: &str) -> std::result::Result<Source, String> {
     text.parse().map_err(|error: model_registry::Error| error.to_string())
 }
 
@@ -122,10 +122,10 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<ExitCode> {
 }
 
 /// A bar of bytes above which lines of the log go; nothing where nobody looks.
-struct Bar(ProgressBar);
+pub(crate) struct Bar(ProgressBar);
 
 impl Bar {
-    fn new(what: &str) -> Self {
+    pub(crate) fn new(what: &str) -> Self {
         let bar = add_bar(ProgressBar::new(0));
         let style =
             ProgressStyle::with_template("{prefix:>8} [{bar:32}] {bytes}/{total_bytes} {bytes_per_sec} eta {eta}");
@@ -136,7 +136,7 @@ impl Bar {
         Self(bar)
     }
 
-    fn progress(&self) -> Progress {
+    pub(crate) fn progress(&self) -> Progress {
         let bar = self.0.clone();
         Progress::new(move |step| match step {
             Step::Total(bytes) => bar.inc_length(bytes),

@@ -5,13 +5,15 @@ use std::process::ExitCode;
 
 use clap::Args;
 use model_registry::client::Source;
-use model_registry::package::{self, Image, PackageOptions, Target};
+use model_registry::package::{self, PackageOptions};
 use model_registry::register::fetch;
+use oci::{Image, Target};
 use platform::config::Config;
 use serde_json::json;
 
 use super::{Bar, Format, open, print_json, source};
 use crate::error::{Error, Result};
+use crate::image;
 use crate::runs::print;
 
 const NOTES: &str = "The image holds this program, the shared libraries that it needs and the model, and nothing else. It \
@@ -28,7 +30,7 @@ pub(crate) struct PackageArgs {
     #[arg(long, short, value_name = "FILE", required_unless_present = "push")]
     output: Option<PathBuf>,
     /// Send the image to a registry of images; what `docker login` noted is used
-    #[arg(long, value_name = "HOST/NAME:TAG", value_parser = target)]
+    #[arg(long, value_name = "HOST/NAME:TAG", value_parser = image::target)]
     push: Option<Target>,
     /// Compress the layers
     #[arg(long)]
@@ -62,11 +64,10 @@ pub(crate) async fn package(args: PackageArgs, config: &Config) -> Result<ExitCo
         gzip: args.gzip,
     };
     let file = args.output.clone().unwrap_or_else(|| work.path().join("image.tar"));
-    let image = tokio::task::spawn_blocking(move || package::build(&options, &file));
-    let image: Image = image.await.map_err(|error| Error::Runtime(std::io::Error::other(error)))??;
+    let built = tokio::task::spawn_blocking(move || package::build(&options, &file));
+    let image: Image = built.await.map_err(|error| Error::Runtime(std::io::Error::other(error)))??;
     if let Some(target) = &args.push {
-        let bar = Bar::new("push");
-        package::push(&image, target, &bar.progress()).await?;
+        image::push(&image, target).await?;
     }
     let pushed = args.push.as_ref().map(Target::to_string);
     if args.format == Format::Json {
@@ -82,8 +83,4 @@ pub(crate) async fn package(args: PackageArgs, config: &Config) -> Result<ExitCo
         Some(pushed) => print(&format!("{pushed} is {}", image.digest)),
         None => Ok(ExitCode::SUCCESS),
     }
-}
-
-fn target(text: &str) -> std::result::Result<Target, String> {
-    text.parse().map_err(|error: model_registry::Error| error.to_string())
 }

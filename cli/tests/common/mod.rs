@@ -78,6 +78,19 @@ pub fn wait_until(what: &str, done: impl Fn() -> bool) {
     }
 }
 
+/// The shipped model with other settings, in a folder that is made.
+pub fn model(folder: &Path, change: impl Fn(String) -> String) -> PathBuf {
+    std::fs::create_dir(folder).unwrap();
+    for entry in std::fs::read_dir(root().join("detector/model/wildlife")).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), folder.join(entry.file_name())).unwrap();
+    }
+    let settings = folder.join("settings.json");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, change(text)).unwrap();
+    folder.to_owned()
+}
+
 /// The folder of the whole repository.
 pub fn root() -> PathBuf {
     Path::new(env!("WORKSPACE_ROOT")).canonicalize().unwrap()
