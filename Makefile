@@ -20,16 +20,18 @@ demo: setup
 # A program without libtorch: schedulers, the API and the registry need none.
 control-plane:
 	cargo build -p cli --no-default-features
-	@cp $(SAFARI) $(SAFARI)-control-plane
+	@mv $(SAFARI) $(SAFARI)-control-plane
 
 test:
 	@scripts/setup --test
 	cargo test --workspace --no-fail-fast
 
-# Nightly: all requests of the differ, thousands of filters, and the client's checks against MLflow's own server too.
+# Nightly: all requests of the differ, thousands of filters, and the client's checks against MLflow's own server too; 200 tasks in
+# pods that are deleted, a rollout in pods; a gigabyte lost and restored.
 test-long:
 	@scripts/setup --test
-	SAFARI_LONG_TESTS=1 cargo test --workspace --test mlflow
+	LONG_TESTS=1 cargo test --workspace --no-fail-fast --test mlflow --test kubernetes --test disaster
+	LONG_TESTS=1 cargo test --workspace --test it -- cluster
 
 # Without the Python peer, whose set-up may fail, the rest is measured all the same.
 bench:
