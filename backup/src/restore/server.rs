@@ -3,7 +3,7 @@
 use platform::database::{Address, Database};
 use sqlx::AssertSqlSafe;
 
-use crate::source::postgres::{database_name, rows, with_database};
+use crate::source::postgres::{self, database_name, with_database};
 use crate::{Error, Result};
 
 /// The database that every server has, from which others are made and renamed.
@@ -47,7 +47,7 @@ pub(super) async fn has_tables(address: &Address) -> Result<bool> {
     let server = Server::of(url).await?;
     let exists = server.exists(&database_name(url)).await?;
     server.close().await;
-    Ok(exists && !rows(url).await?.is_empty())
+    Ok(exists && postgres::has_tables(url).await?)
 }
 
 /// An empty database of that name on the server of `url`; what had the name is gone. Gives its URL.
