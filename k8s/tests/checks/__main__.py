@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import cluster, fluentd, house, infra, live, program, prometheus, routes, schemas
+from . import cluster, fluentd, house, infra, live, program, prometheus, routes, schemas, search
 
 # What needs nothing but the files, and what needs the program.
 OF_FILES = {"schemas": schemas.check, "house": house.check, "rules": prometheus.grammar, "infra": infra.check}
@@ -43,6 +43,7 @@ def results(part, safari):
             yield routes.check(running)
             yield prometheus.counted(running)
             yield fluentd.check(running.lines())
+            yield search.check(running.lines())
             # The last: it kills a process.
             yield prometheus.fires(running)
     else:
