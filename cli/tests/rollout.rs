@@ -6,12 +6,10 @@ mod common;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use common::{Served, model, root, safari, said, wait_until};
+use e2e::load::Load;
 use serde_json::Value;
 
 const PHOTOS: [&str; 5] = [
@@ -103,75 +101,13 @@ impl World {
 }
 
 /// Applications that ask all replicas until they are told to stop.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asking: Vec<JoinHandle<Asked>>,
-}
-
-#[derive(Default)]
-struct Asked {
-    good: usize,
-    /// What was answered to requests that failed.
-    bad: Vec<String>,
-    /// Who answered.
-    sources: BTreeSet<String>,
-}
-
-impl Load {
-    fn on(world: &World) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let pictures: Vec<Vec<u8>> =
-            PHOTOS.iter().map(|photo| std::fs::read(root().join("data-samples").join(photo)).unwrap()).collect();
-        let asking = world.replicas.iter().map(|replica| {
-            let (stop, pictures, url) = (Arc::clone(&stop), pictures.clone(), replica.url.clone());
-            std::thread::spawn(move || ask(&url, &pictures, &stop))
-        });
-        let asking = asking.collect();
-        Self { stop, asking }
-    }
-
-    fn end(self) -> Asked {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut all = Asked::default();
-        for asking in self.asking {
-            let one = asking.join().unwrap();
-            all.good += one.good;
-            all.bad.extend(one.bad);
-            all.sources.extend(one.sources);
-        }
-        all
-    }
-}
-
-fn ask(url: &str, pictures: &[Vec<u8>], stop: &AtomicBool) -> Asked {
-    let mut asked = Asked::default();
-    wait(async {
-        let client = client();
-        for picture in pictures.iter().cycle() {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            let request = client.post(format!("{url}/v1/detections")).header("content-type", "image/jpeg");
-            let answer = match request.body(picture.clone()).send().await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    asked.bad.push(error.to_string());
-                    continue;
-                }
-            };
-            let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
-            match serde_json::from_str::<Value>(&text) {
-                Ok(found) if status.is_success() => {
-                    asked.good += 1;
-                    asked.sources.insert(found["model"]["source"].as_str().unwrap().to_owned());
-                }
-                _ => asked.bad.push(format!("{status} {text}")),
-            }
-            // Half of two cores are for those who work.
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    asked
+/// Applications that ask every replica.
+fn start_load(world: &World) -> Load {
+    let urls = world.replicas.iter().map(|replica| format!("{}/v1/detections", replica.url));
+    let pictures: Vec<Vec<u8>> =
+        PHOTOS.iter().map(|photo| std::fs::read(root().join("data-samples").join(photo)).unwrap()).collect();
+    // Half of two cores are for those who work.
+    Load::start(urls, &pictures, Duration::from_millis(5))
 }
 
 fn client() -> reqwest::Client {
@@ -198,7 +134,7 @@ fn text(output: &Output) -> String {
 fn a_good_version_goes_through_under_load_though_its_driver_is_killed_and_a_replica_restarts() {
     // The same networks with another content: its answers are the same.
     let mut world = World::new(|settings| format!("{settings}\n"));
-    let load = Load::on(&world);
+    let load = start_load(&world);
     let mut driver = world.start(&["--steps", "30,60,100", "--pause", "3s"]).spawn().unwrap();
     wait_until("the second step", || world.rollout()["step"].as_u64() >= Some(1));
     // kill -9: it says nothing to anybody.
@@ -208,7 +144,7 @@ fn a_good_version_goes_through_under_load_though_its_driver_is_killed_and_a_repl
     let went_on = world.said(&["rollout", "resume", &id]);
     assert!(went_on.contains("promoted"), "{went_on}");
 
-    let asked = load.end();
+    let asked = load.end().unwrap();
     assert!(asked.bad.is_empty(), "{} failed of {}: {:?}", asked.bad.len(), asked.good, asked.bad.first());
     assert!(asked.good > 200, "{} answers", asked.good);
     let both = BTreeSet::from(["models:/wildlife/1".to_owned(), "models:/wildlife/2".to_owned()]);
@@ -243,9 +179,9 @@ fn a_version_whose_answers_drift_is_aborted_without_a_failed_request() {
     // It is far less sure of every name.
     let world =
         World::new(|settings| settings.replace("\"unknown_probability\": 0.05", "\"unknown_probability\": 0.9"));
-    let load = Load::on(&world);
+    let load = start_load(&world);
     let ended = world.start(&["--steps", "50,100", "--pause", "20s"]).output().unwrap();
-    let asked = load.end();
+    let asked = load.end().unwrap();
     assert!(!ended.status.success(), "{}", text(&ended));
     assert!(text(&ended).contains("population stability index"), "{}", text(&ended));
     assert!(asked.bad.is_empty(), "{} failed of {}: {:?}", asked.bad.len(), asked.good, asked.bad.first());

@@ -9,6 +9,7 @@ pub mod image_registry;
 mod kept;
 pub mod kubelet;
 pub mod kubernetes;
+pub mod load;
 pub mod mlflow;
 pub mod nats;
 mod ports;

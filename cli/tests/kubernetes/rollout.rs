@@ -2,18 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use e2e::gateway::Gateway;
+use e2e::load::{Answers, Load};
 use e2e::routes::Front;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
 
 use crate::cluster::Cluster;
 use crate::common::{Served, model, root, wait_until};
@@ -169,69 +167,20 @@ impl World {
 }
 
 /// Applications that ask the gateway until they are told to stop.
-struct Load {
-    stop: Arc<AtomicBool>,
-    asking: Vec<JoinHandle<Asked>>,
+/// Two applications that ask through the gateway.
+fn start_load(gateway: &Gateway) -> Load {
+    let urls = [(); 2].map(|()| format!("{}/v1/detections", gateway.url()));
+    let pictures: Vec<Vec<u8>> =
+        PHOTOS.iter().map(|photo| std::fs::read(root().join("data-samples").join(photo)).unwrap()).collect();
+    // Half of two cores are for those who work.
+    Load::start(urls, &pictures, Duration::from_millis(20))
 }
 
-#[derive(Default)]
-struct Asked {
-    good: usize,
-    bad: Vec<String>,
-    sources: BTreeSet<String>,
-}
-
-impl Load {
-    fn on(gateway: &Gateway) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let pictures: Vec<Vec<u8>> =
-            PHOTOS.iter().map(|photo| std::fs::read(root().join("data-samples").join(photo)).unwrap()).collect();
-        let url = format!("{}/v1/detections", gateway.url());
-        let asking = (0..2).map(|_| tokio::spawn(ask(url.clone(), pictures.clone(), Arc::clone(&stop)))).collect();
-        Self { stop, asking }
-    }
-
-    async fn end(self) -> Asked {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut all = Asked::default();
-        for asking in self.asking {
-            let one = asking.await.unwrap();
-            all.good += one.good;
-            all.bad.extend(one.bad);
-            all.sources.extend(one.sources);
-        }
-        assert!(all.bad.is_empty(), "{} failed of {}: {:?}", all.bad.len(), all.good, all.bad.first());
-        eprintln!("{} requests, none failed", all.good);
-        all
-    }
-}
-
-async fn ask(url: String, pictures: Vec<Vec<u8>>, stop: Arc<AtomicBool>) -> Asked {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
-    let mut asked = Asked::default();
-    for picture in pictures.iter().cycle() {
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let answer = client.post(&url).header("content-type", "image/jpeg").body(picture.clone()).send().await;
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) => {
-                asked.bad.push(format!("{error:?}"));
-                continue;
-            }
-        };
-        let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
-        match serde_json::from_str::<Value>(&text) {
-            Ok(found) if status.is_success() => {
-                asked.good += 1;
-                asked.sources.insert(found["model"]["source"].as_str().unwrap().to_owned());
-            }
-            _ => asked.bad.push(format!("{status} {text}")),
-        }
-        // Half of two cores are for those who work.
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// None of their requests failed.
+fn none_failed(load: Load) -> Answers {
+    let asked = load.end().unwrap();
+    assert!(asked.bad.is_empty(), "{} failed of {}: {:?}", asked.bad.len(), asked.good, asked.bad.first());
+    eprintln!("{} requests, none failed", asked.good);
     asked
 }
 
@@ -251,7 +200,7 @@ async fn a_version_goes_through_pods_under_load_and_another_is_aborted() {
     let (client, namespace) = (&world.cluster.client, &world.cluster.namespace);
     let gateway = Gateway::start(client, world.front.routes(), namespace, "detection", &services).await.unwrap();
 
-    let load = Load::on(&gateway);
+    let load = start_load(&gateway);
     let mut driver = world.roll_out("wildlife/2", &["--steps", "30,100", "--pause", "3s"]).spawn().unwrap();
     wait_until("the second step", || world.rollout()["step"].as_u64() >= Some(1));
     // kill -9: it says nothing to anybody.
@@ -260,23 +209,23 @@ async fn a_version_goes_through_pods_under_load_and_another_is_aborted() {
     let id = world.rollout()["id"].as_str().unwrap().to_owned();
     let went_on = world.said(&["rollout", "resume", &id]);
     assert!(went_on.contains("version 2 answers at all 2 replicas"), "{went_on}");
-    let asked = load.end().await;
+    let asked = none_failed(load);
     let both = BTreeSet::from(["models:/wildlife/1".to_owned(), "models:/wildlife/2".to_owned()]);
     assert!(asked.good > 50 && asked.sources == both, "{} of {:?}", asked.good, asked.sources);
     assert_eq!(world.champion(), "2");
     world.assert_clean().await;
 
-    let load = Load::on(&gateway);
+    let load = start_load(&gateway);
     let ended = world.roll_out("wildlife/3", &["--steps", "50,100", "--pause", "20s"]).output().unwrap();
     assert!(!ended.status.success() && text(&ended).contains("population stability index"), "{}", text(&ended));
-    let asked = load.end().await;
+    let asked = none_failed(load);
     assert!(asked.sources.contains("models:/wildlife/2"), "{:?}", asked.sources);
     assert_eq!((world.champion().as_str(), world.rollout()["phase"].as_str().unwrap()), ("2", "aborted"));
     world.assert_clean().await;
 
-    let load = Load::on(&gateway);
+    let load = start_load(&gateway);
     let undone = world.said(&["rollout", "undo", &id, "--reason", "it missed the owls"]);
     assert!(undone.contains("version 1 answers at all 2 replicas"), "{undone}");
-    load.end().await;
+    none_failed(load);
     assert_eq!(world.champion(), "1");
 }

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use e2e::gateway::Gateway;
 use e2e::kubelet::{Node, NodeOptions};
 use e2e::kubernetes::ControlPlane;
+use e2e::load::Load;
 use e2e::routes::Front;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
@@ -221,37 +220,10 @@ pub fn to(candidate: i64) -> NewRollout {
 }
 
 /// Applications that ask the gateway until they are told to stop.
-pub struct Load {
-    stop: Arc<AtomicBool>,
-    asking: Vec<JoinHandle<Asked>>,
-}
-
-#[derive(Default)]
-pub struct Asked {
-    pub good: usize,
-    pub bad: Vec<String>,
-    pub sources: BTreeSet<String>,
-}
-
-impl Load {
-    pub fn on(gateway: &Gateway) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let asking = (0..3).map(|_| tokio::spawn(ask(format!("{}/v1/detections", gateway.url()), Arc::clone(&stop))));
-        let asking = asking.collect();
-        Self { stop, asking }
-    }
-
-    pub async fn end(self) -> Asked {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut all = Asked::default();
-        for asking in self.asking {
-            let one = asking.await.unwrap();
-            all.good += one.good;
-            all.bad.extend(one.bad);
-            all.sources.extend(one.sources);
-        }
-        all
-    }
+/// Three applications that ask through the gateway.
+pub fn start_load(gateway: &Gateway) -> Load {
+    let urls = [(); 3].map(|()| format!("{}/v1/detections", gateway.url()));
+    Load::start(urls, &[], Duration::from_millis(5))
 }
 
 pub async fn until(what: &str, done: impl AsyncFn() -> bool) {
@@ -260,31 +232,6 @@ pub async fn until(what: &str, done: impl AsyncFn() -> bool) {
         assert!(began.elapsed() < Duration::from_secs(90), "{what}: not after 90 seconds");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-async fn ask(url: String, stop: Arc<AtomicBool>) -> Asked {
-    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().unwrap();
-    let mut asked = Asked::default();
-    while !stop.load(Ordering::Relaxed) {
-        let answer = match client.get(&url).send().await {
-            Ok(answer) => answer,
-            Err(error) => {
-                asked.bad.push(format!("{error:?}"));
-                continue;
-            }
-        };
-        let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
-        match serde_json::from_str::<Value>(&text) {
-            Ok(found) if status.is_success() => {
-                asked.good += 1;
-                asked.sources.insert(found["source"].as_str().unwrap().to_owned());
-            }
-            _ => asked.bad.push(format!("{status} {text}")),
-        }
-        // The processor is for those who work, too.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    asked
 }
 
 async fn follow_alias(client: model_registry::client::Client, file: PathBuf) {

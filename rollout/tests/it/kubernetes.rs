@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use rollout::{Phase, Rollout, Rollouts};
 use serde_json::json;
 
-use crate::cluster::{Cluster, Load, to, until};
+use crate::cluster::{Cluster, start_load, to, until};
 
 const FOLLOWS: &str = "models:/wildlife@champion";
 const PINNED: &str = "models:/wildlife/1";
@@ -26,7 +26,7 @@ async fn a_good_version_goes_through_under_load_though_its_drivers_die() {
         let Some(cluster) = Cluster::start(name, model).await else { return };
         let gateway = cluster.gateway().await;
         let before = cluster.pods().await;
-        let load = Load::on(&gateway);
+        let load = start_load(&gateway);
         let begun = cluster.rollouts().start(&to(2)).await.unwrap();
         // Each driver ends in the middle of whatever it does, without a word.
         for millis in [300, 1500, 3000, 5000, 8000] {
@@ -39,20 +39,20 @@ async fn a_good_version_goes_through_under_load_though_its_drivers_die() {
         assert!(cluster.is_clean().await, "{:?}", cluster.weights());
         let after = cluster.pods().await;
         assert!(before.is_disjoint(&after), "its pods began anew: {before:?} {after:?}");
-        let asked = load.end().await;
+        let asked = load.end().unwrap();
         assert!(asked.bad.is_empty(), "{} of {} failed: {:?}", asked.bad.len(), asked.good, asked.bad.first());
         let both = BTreeSet::from([PINNED.to_owned(), "models:/wildlife/2".to_owned()]);
         assert!(asked.good > 200 && asked.sources == both, "{} {:?}", asked.good, asked.sources);
 
-        let load = Load::on(&gateway);
+        let load = start_load(&gateway);
         cluster.rollouts().undo(begun.id, "it missed the owls").await.unwrap();
         let undone = follow(&cluster.rollouts(), &begun).await;
         assert_eq!((undone.phase, cluster.world.champion().await), (Phase::Undone, 1), "{}", undone.note);
-        let asked = load.end().await;
+        let asked = load.end().unwrap();
         assert!(asked.bad.is_empty(), "{} of {} failed: {:?}", asked.bad.len(), asked.good, asked.bad.first());
-        let load = Load::on(&gateway);
+        let load = start_load(&gateway);
         tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(load.end().await.sources, BTreeSet::from([PINNED.to_owned()]), "{name}");
+        assert_eq!(load.end().unwrap().sources, BTreeSet::from([PINNED.to_owned()]), "{name}");
     }
 }
 
@@ -61,15 +61,15 @@ async fn a_bad_version_is_taken_away_and_the_stable_pods_are_left_alone() {
     let Some(cluster) = Cluster::start("bad", FOLLOWS).await else { return };
     let gateway = cluster.gateway().await;
     let before = cluster.pods().await;
-    let load = Load::on(&gateway);
+    let load = start_load(&gateway);
     let rollouts = cluster.rollouts();
     let ended = follow(&rollouts, &rollouts.start(&to(3)).await.unwrap()).await;
     assert!(ended.phase == Phase::Aborted && ended.note.contains("max_error_rate"), "{}", ended.note);
-    let asked = load.end().await;
+    let asked = load.end().unwrap();
     assert!(asked.bad.iter().all(|bad| bad.starts_with("500") && bad.contains("wildlife/3")), "{:?}", asked.bad);
     assert!(cluster.is_clean().await, "{:?}", cluster.weights());
 
-    let load = Load::on(&gateway);
+    let load = start_load(&gateway);
     let mut drifts = to(5);
     drifts.plan.limits.max_error_rate = None;
     let ended = follow(&rollouts, &rollouts.start(&drifts).await.unwrap()).await;
@@ -78,7 +78,7 @@ async fn a_bad_version_is_taken_away_and_the_stable_pods_are_left_alone() {
     let ended = follow(&rollouts, &rollouts.start(&to(4)).await.unwrap()).await;
     assert!(ended.phase == Phase::Aborted && ended.note.contains("CrashLoopBackOff"), "{}", ended.note);
     assert!(ended.note.contains("exit status 1"), "{}", ended.note);
-    let asked = load.end().await;
+    let asked = load.end().unwrap();
     assert!(asked.bad.is_empty(), "{} of {} failed: {:?}", asked.bad.len(), asked.good, asked.bad.first());
     assert!(cluster.is_clean().await, "{:?}", cluster.weights());
     until("the candidate's pods are gone", async || cluster.pods().await == before).await;
@@ -89,7 +89,7 @@ async fn a_bad_version_is_taken_away_and_the_stable_pods_are_left_alone() {
 async fn what_others_change_is_brought_back() {
     let Some(cluster) = Cluster::start("changed", FOLLOWS).await else { return };
     let gateway = cluster.gateway().await;
-    let load = Load::on(&gateway);
+    let load = start_load(&gateway);
     let rollouts = cluster.rollouts();
     let begun = rollouts.start(&to(2)).await.unwrap();
     rollouts.pause(begun.id, "to look").await.unwrap();
@@ -127,7 +127,7 @@ async fn what_others_change_is_brought_back() {
     assert_eq!(cluster.deployment("detection").await.unwrap().spec.unwrap().replicas, Some(2), "it has its pods back");
     assert!(cluster.is_clean().await, "{:?}", cluster.weights());
     // A candidate whose pods were all killed at once was missed until the route was changed; the others were not.
-    let asked = load.end().await;
+    let asked = load.end().unwrap();
     assert!(asked.bad.iter().all(|bad| bad.starts_with("503")), "{:?}", asked.bad.first());
 }
 
