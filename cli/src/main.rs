@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     // Before any thread has an arena.
     detector::allocator::tune();
     let args = Args::parse();
-    match execute(args) {
+    let code = match execute(args) {
         Ok(code) => code,
         // A reader that has seen enough (`safari sql … | head`) is no error.
         Err(error) if error.is_closed_pipe() => ExitCode::SUCCESS,
@@ -59,7 +59,8 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
-    }
+    };
+    detector::process::leave(code)
 }
 
 fn execute(args: Args) -> Result<ExitCode> {

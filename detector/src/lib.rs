@@ -20,6 +20,7 @@ pub mod model;
 pub mod networks;
 pub mod nms;
 pub mod preprocess;
+pub mod process;
 pub mod sighting;
 pub mod taxonomy;
 pub mod track;
