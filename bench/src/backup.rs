@@ -24,6 +24,9 @@ const MIB: f64 = 1_048_576.0;
 /// Bytes of a file.
 const FILE: usize = 16 << 20;
 
+/// Rows of a database: half a gibibyte, so that a restoration takes longer than the start of programs.
+const ROWS: usize = 2_400_000;
+
 /// What the project asks of rates.
 const LEAST: f64 = 0.9;
 
@@ -48,8 +51,8 @@ fn files(place: &Workplace, runtime: &Runtime, rounds: usize) -> Result<Vec<Row>
         back: "cp -r copy back && sync -f back",
     };
     // A copy that nobody looks at again shows what that costs; it is no goal.
-    let rates = file_rates(place, rounds, &to_folder, None)?;
-    let mut rows = rates.rows("files of models", "`cp -r` and `sync`", note, None);
+    let (rates, _) = file_rates(place, rounds, &to_folder, None)?;
+    let mut rows = Vec::from(rates.rows("files of models", "`cp -r` and `sync`", note, None));
     let store = runtime.block_on(seaweedfs::Server::start()).map_err(failed)?;
     runtime.block_on(store.bucket("backups")).map_err(failed)?;
     let to_bucket = Peer {
@@ -61,35 +64,57 @@ fn files(place: &Workplace, runtime: &Runtime, rounds: usize) -> Result<Vec<Row>
             --aws-sigv4 aws:amz:us-east-1:s3 -u \"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY\" \
             -o NAME.pt \"$AWS_ENDPOINT_URL/backups/peer/NAME.pt\" && sync -f .",
     };
-    let against = "`curl` of each file to the bucket, eight at once, and back";
-    let rates = file_rates(place, rounds, &to_bucket, Some(&store))?;
-    rows.extend(rates.rows("files of models (bucket)", against, note, Some(LEAST)));
+    let (rates, checked) = file_rates(place, rounds, &to_bucket, Some((&store, CHECK)))?;
+    let what = "files of models (bucket)";
+    let [plain, back] = rates.rows(what, "`curl` of each file, eight at once", note, None);
+    let numbers = (median(&rates.ours), median(&checked));
+    let against = "the same, each then read back and compared";
+    rows.extend([
+        plain,
+        Row::compare(&format!("backup of {what}"), against, "MiB/s", numbers, true).at_least(LEAST).note(note),
+        back.at_least(LEAST),
+    ]);
     Ok(rows)
 }
 
-fn file_rates(place: &Workplace, rounds: usize, peer: &Peer, store: Option<&seaweedfs::Server>) -> Result<Rates> {
+/// Reads what is in the bucket and compares it with the files.
+const CHECK: &str = "cd home/artifacts/1 && ls | xargs -P 8 -I NAME bash -o pipefail -c 'curl -fsS \
+    --aws-sigv4 aws:amz:us-east-1:s3 -u \"$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY\" \
+    \"$AWS_ENDPOINT_URL/backups/peer/NAME\" | cmp - NAME'";
+
+/// Rates, and the peer's with the command that checks what it wrote.
+fn file_rates(
+    place: &Workplace,
+    rounds: usize,
+    peer: &Peer,
+    bucket: Option<(&seaweedfs::Server, &str)>,
+) -> Result<(Rates, Vec<f64>)> {
     let size = place.pick(64, 4);
     let mib = (size * FILE) as f64 / MIB;
     let work = Work::new()?;
-    let mut rates = Rates::default();
+    let (mut rates, mut checked) = (Rates::default(), Vec::new());
     for round in 1..=rounds {
         eprintln!("  {size} files to {}, round {round} of {rounds}", peer.place);
         work.remove(&["backups", "copy", "back", "home"])?;
         work.fill(size)?;
-        let bucket = store.map(|store| (format!("s3://backups/round-{round}"), store));
-        let ours = |words: &[&str]| process::time(in_bucket(work.safari(place, words), bucket.as_ref()));
+        let target = bucket.map(|(store, _)| (format!("s3://backups/round-{round}"), store));
+        let ours = |words: &[&str]| process::time(in_bucket(work.safari(place, words), target.as_ref()));
         let others = |text: &str| {
-            let mut command = in_bucket(work.shell(text), bucket.as_ref());
+            let mut command = in_bucket(work.shell(text), target.as_ref());
             command.env("FILES", size.to_string());
             process::time(command)
         };
         rates.ours.push(mib / ours(&["backup", "models"])?.seconds);
-        rates.peer.push(mib / others(peer.backup)?.seconds);
+        let seconds = others(peer.backup)?.seconds;
+        rates.peer.push(mib / seconds);
+        if let Some((_, check)) = bucket {
+            checked.push(mib / (seconds + others(check)?.seconds));
+        }
         work.remove(&["home/artifacts"])?;
         rates.ours_back.push(mib / ours(&["restore", "models"])?.seconds);
         rates.peer_back.push(mib / others(peer.back)?.seconds);
     }
-    Ok(rates)
+    Ok((rates, checked))
 }
 
 /// A command with a place of backups in a bucket, if there is one.
@@ -104,7 +129,7 @@ fn in_bucket(mut command: Command, bucket: Option<&(String, &seaweedfs::Server)>
 fn databases(place: &Workplace, runtime: &Runtime, rounds: usize) -> Result<Vec<Row>> {
     let server = runtime.block_on(Server::start_durable()).map_err(failed)?;
     let url = runtime.block_on(server.database()).map_err(failed)?;
-    let bytes = runtime.block_on(fill(&url, place.pick(600_000, 40_000)))?;
+    let bytes = runtime.block_on(fill(&url, place.pick(ROWS, 40_000)))?;
     let what = Loaded { runtime, url: &url, mib: bytes as f64 / MIB };
     let note = "rows of each table are counted as well, before and after";
     let to_folder = Peer {
@@ -115,7 +140,7 @@ fn databases(place: &Workplace, runtime: &Runtime, rounds: usize) -> Result<Vec<
     };
     let rates = database(place, &what, rounds, &to_folder, None)?;
     let against = "`pg_dump` to a file, `pg_restore`";
-    let mut rows = rates.rows("a PostgreSQL database", against, note, Some(LEAST));
+    let mut rows = Vec::from(rates.rows("a PostgreSQL database", against, note, Some(LEAST)));
     let store = runtime.block_on(seaweedfs::Server::start()).map_err(failed)?;
     runtime.block_on(store.bucket("backups")).map_err(failed)?;
     let to_bucket = Peer {
@@ -218,7 +243,7 @@ fn cluster(place: &Workplace, runtime: &Runtime, rounds: usize) -> Result<Vec<Ro
     let settings = ["wal_level=replica", "archive_mode=on", archive.as_str()];
     let mut server = runtime.block_on(Server::start_with(&settings)).map_err(failed)?;
     let url = runtime.block_on(server.database()).map_err(failed)?;
-    let mib = runtime.block_on(fill(&url, place.pick(600_000, 40_000)))? as f64 / MIB;
+    let mib = runtime.block_on(fill(&url, place.pick(ROWS, 40_000)))? as f64 / MIB;
     let (data, socket) = (server.data(), server.socket());
     let ours = |words: &[&str]| {
         let mut command = work.safari(place, words);
@@ -253,7 +278,7 @@ fn cluster(place: &Workplace, runtime: &Runtime, rounds: usize) -> Result<Vec<Ro
         rates.peer_back.push(mib / alone(&format!("--pg1-path={} restore", copy.display()))?.seconds);
     }
     let note = "the same files in the same place; Safari lists the copies afterwards";
-    Ok(rates.rows("a PostgreSQL server", "`pgbackrest` alone", note, Some(LEAST)))
+    Ok(Vec::from(rates.rows("a PostgreSQL server", "`pgbackrest` alone", note, Some(LEAST))))
 }
 
 /// Lets a command run as the owner of a folder, where this process is root.
@@ -304,7 +329,7 @@ struct Rates {
 }
 
 impl Rates {
-    fn rows(&self, what: &str, against: &str, note: &str, least: Option<f64>) -> Vec<Row> {
+    fn rows(&self, what: &str, against: &str, note: &str, least: Option<f64>) -> [Row; 2] {
         let row = |what: String, ours: &[f64], peer: &[f64]| {
             let row = Row::compare(&what, against, "MiB/s", (median(ours), median(peer)), true).note(note);
             match least {
@@ -312,7 +337,7 @@ impl Rates {
                 None => row,
             }
         };
-        vec![
+        [
             row(format!("backup of {what}"), &self.ours, &self.peer),
             row(format!("restoration of {what}"), &self.ours_back, &self.peer_back),
         ]
@@ -362,7 +387,7 @@ impl Work {
     }
 }
 
-/// Rows of half a kilobyte; gives the size of the database.
+/// Rows of a quarter of a kilobyte with their key; gives the size of the database.
 async fn fill(url: &str, rows: usize) -> Result<i64> {
     let database = Database::open(&Address::Postgres(url.to_owned())).await?;
     let failed = |error: sqlx::Error| Error::failed("postgres", error.to_string());
@@ -370,7 +395,9 @@ async fn fill(url: &str, rows: usize) -> Result<i64> {
         "CREATE TABLE sighting AS SELECT g AS id, repeat(md5(g::text), 4) || md5((g * 7)::text) AS text, \
          md5((g * 3)::text) AS more FROM generate_series(1, {rows}) g"
     );
-    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(database.pool()).await.map_err(failed)?;
+    for statement in [sql.as_str(), "ALTER TABLE sighting ADD PRIMARY KEY (id)"] {
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(database.pool()).await.map_err(failed)?;
+    }
     let size = sqlx::query_scalar("SELECT pg_database_size(current_database())").fetch_one(database.pool()).await;
     database.pool().close().await;
     size.map_err(failed)

@@ -91,6 +91,12 @@ enum Section {
         /// Folder of JPEGs
         folder: PathBuf,
     },
+    /// The bare server, as a process of its own
+    #[command(hide = true)]
+    BareServer {
+        /// Port of the loopback address
+        port: u16,
+    },
 }
 
 fn main() -> ExitCode {
@@ -106,8 +112,10 @@ fn main() -> ExitCode {
 
 fn execute(args: Args) -> Result<()> {
     let section = args.section.unwrap_or(Section::All);
-    if let Section::Bare { folder } = &section {
-        return bare::run(folder);
+    match &section {
+        Section::Bare { folder } => return bare::run(folder),
+        Section::BareServer { port } => return serving::bare::run(*port),
+        _ => {}
     }
     let place = Workplace::find(args.options)?;
     match section {
@@ -135,7 +143,9 @@ fn execute(args: Args) -> Result<()> {
         Section::Job => measure(&place, "job", job::run),
         Section::Memory => measure(&place, "memory", memory::run),
         Section::First => measure(&place, "first", first::run),
-        Section::Forward | Section::Bare { .. } => measure(&place, "forward", forward::run),
+        Section::Forward | Section::Bare { .. } | Section::BareServer { .. } => {
+            measure(&place, "forward", forward::run)
+        }
     }
 }
 

@@ -134,6 +134,13 @@ impl Workplace {
         command
     }
 
+    /// The bare server on a port.
+    pub(crate) fn bare_server(&self, port: u16) -> Command {
+        let mut command = Command::new(&self.bench);
+        command.current_dir(&self.root).arg("bare-server").arg(port.to_string());
+        command
+    }
+
     /// Everything is compared on the processor, and with the settings that Safari ships.
     fn safari(&self) -> Command {
         let mut command = Command::new(&self.safari);

@@ -1,6 +1,7 @@
 //! Live detections: what a server costs beyond decoding and the networks, how near it comes to the bare loop, and how far it
 //! is ahead of LitServe and MLServer.
 
+pub(crate) mod bare;
 mod beside;
 mod peers;
 mod plain;
@@ -30,6 +31,7 @@ use plain::plain;
 use server::Server;
 
 const LOOP: &str = "bare Rust loop";
+const BARE_SERVER: &str = "a bare axum server";
 const WORK: &str = "decoding and the networks";
 
 /// Milliseconds of the server's processor beyond [`WORK`].
@@ -61,8 +63,12 @@ async fn measure(place: &Workplace, photographs: &Photographs) -> Result<Vec<Row
     ];
     eprintln!("  one request after the other");
     let kilobytes = photographs.bytes / files.len() as u64 / 1000;
-    rows.extend(one_after_the_other(&server, &small, place.pick(20, 1), "samples up to 200 kB").await?);
-    rows.extend(one_after_the_other(&server, &asks, 1, &format!("photographs of {kilobytes} kB")).await?);
+    let plainest = Server::start_bare(place).await?;
+    let pair = [&server, &plainest];
+    let samples: Vec<Request> = small.iter().cycle().take(small.len() * place.pick(5, 1)).cloned().collect();
+    rows.extend(one_after_the_other(pair, &samples, place.pick(4, 1), "samples up to 200 kB").await?);
+    rows.extend(one_after_the_other(pair, &asks, 1, &format!("photographs of {kilobytes} kB")).await?);
+    drop(plainest);
     let rounds = place.pick(5, 1);
     let mut rates = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=rounds {
@@ -105,34 +111,66 @@ fn is_small(path: &Path) -> bool {
     path.metadata().is_ok_and(|file| file.len() <= SMALL)
 }
 
-/// What is added to decoding and the networks, while nobody else asks.
-async fn one_after_the_other(server: &Server, asks: &[Request], rounds: usize, what: &str) -> Result<[Row; 2]> {
-    let mut connection = Connection::open(server.port).await?;
-    for ask in asks.iter().take(4) {
-        connection.ask(ask).await?;
+/// What Safari and the bare server add to decoding and the networks, while nobody else asks. They take turns, all pictures at a
+/// time.
+async fn one_after_the_other(servers: [&Server; 2], asks: &[Request], turns: usize, what: &str) -> Result<Vec<Row>> {
+    let mut seen = [Added::default(), Added::default()];
+    for _ in 0..turns {
+        for (server, seen) in servers.into_iter().zip(&mut seen) {
+            seen.ask(server, asks).await?;
+        }
     }
-    let (mut added, mut work) = (Vec::new(), 0.0);
-    let before = server.processor_seconds();
-    for ask in asks.iter().cycle().take(asks.len() * rounds) {
-        let began = Instant::now();
-        let answer = connection.ask(ask).await?;
-        let took = began.elapsed().as_secs_f64() * 1e3;
-        let answer: Value = serde_json::from_slice(&answer).map_err(Error::json("an answer"))?;
-        let part = |name: &str| answer["timings"][name].as_f64().unwrap_or(f64::NAN);
-        let own = part("decode_ms") + part("forward_ms");
-        added.push(took - own);
-        work += own;
-    }
-    let processor = (server.processor_seconds() - before) * 1e3;
-    let count = added.len();
-    let beyond = (processor - work) / count as f64;
-    let note = format!("{:.1} ms of work a request; {count} requests", work / count as f64);
-    Ok([
-        Row::alone(&format!("added to the median, {what}"), WORK, "ms", median(&added)).at_most(ADDED_GOAL).note(note),
-        Row::alone(&format!("processor beyond it, {what}"), WORK, "ms", beyond)
+    let [ours, bare] = seen;
+    let note =
+        format!("{:.1} ms of work a request; {} requests", ours.work / ours.times.len() as f64, ours.times.len());
+    let (latency, processor) = (format!("added to the median, {what}"), format!("processor beyond it, {what}"));
+    let (ours, bare) = ((median(&ours.times), ours.beyond()), (median(&bare.times), bare.beyond()));
+    Ok(vec![
+        Row::alone(&latency, WORK, "ms", ours.0).at_most(ADDED_GOAL).note(note),
+        Row::compare(&latency, BARE_SERVER, "ms", (ours.0, bare.0), false),
+        Row::alone(&processor, WORK, "ms", ours.1)
             .at_most(PROCESSOR_GOAL)
             .note("the kernel counts in hundredths of a second; work is on one thread, so its time is the processor's"),
+        Row::compare(&processor, BARE_SERVER, "ms", (ours.1, bare.1), false),
     ])
+}
+
+/// What a server adds to decoding and the networks, as the timings of its answers tell. In milliseconds.
+#[derive(Default)]
+struct Added {
+    /// Of each request.
+    times: Vec<f64>,
+    /// Decoding and the networks, of all.
+    work: f64,
+    /// The server's processor, of all.
+    processor: f64,
+}
+
+impl Added {
+    async fn ask(&mut self, server: &Server, asks: &[Request]) -> Result<()> {
+        let mut connection = Connection::open(server.port).await?;
+        for ask in asks.iter().take(4) {
+            connection.ask(ask).await?;
+        }
+        let before = server.processor_seconds();
+        for ask in asks {
+            let began = Instant::now();
+            let answer = connection.ask(ask).await?;
+            let took = began.elapsed().as_secs_f64() * 1e3;
+            let answer: Value = serde_json::from_slice(&answer).map_err(Error::json("an answer"))?;
+            let part = |name: &str| answer["timings"][name].as_f64().unwrap_or(f64::NAN);
+            let own = part("decode_ms") + part("forward_ms");
+            self.times.push(took - own);
+            self.work += own;
+        }
+        self.processor += (server.processor_seconds() - before) * 1e3;
+        Ok(())
+    }
+
+    /// The server's processor beyond the work, of a request.
+    fn beyond(&self) -> f64 {
+        (self.processor - self.work) / self.times.len() as f64
+    }
 }
 
 /// Images a second of the loop, without its loading.

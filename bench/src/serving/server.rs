@@ -1,6 +1,7 @@
-//! `safari serve` in a process of its own.
+//! `safari serve`, or the bare server, in a process of its own.
 
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -25,18 +26,27 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts it and waits until it is ready.
+    /// Starts `safari serve` and waits until it is ready.
     pub(super) async fn start(place: &Workplace) -> Result<Self> {
+        Self::start_as(|home, port| place.serve(home, port, &place.root.join(TINY))).await
+    }
+
+    /// The same with the bare server.
+    pub(super) async fn start_bare(place: &Workplace) -> Result<Self> {
+        Self::start_as(|_, port| place.bare_server(port)).await
+    }
+
+    async fn start_as(command: impl FnOnce(&Path, u16) -> Command) -> Result<Self> {
         let home = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
         let port = e2e::free_port().map_err(|error| Error::failed("a port", error.to_string()))?;
-        let mut command = place.serve(home.path(), port, &place.root.join(TINY));
+        let mut command = command(home.path(), port);
         let began = Instant::now();
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.map_err(Error::io("safari serve"))?;
+        let child = child.map_err(Error::io("a server"))?;
         let mut server = Self { port, started_in: Duration::ZERO, child, _home: home };
         while !server.is_ready().await {
             if began.elapsed() > START {
-                return Err(Error::failed("safari serve", "it is not ready; start it by hand to see why"));
+                return Err(Error::failed("a server", format!("it is not ready; see why by hand: {command:?}")));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
