@@ -105,6 +105,16 @@ fn beginning(pod: &Pod, now: Timestamp, patience: Duration) -> Verdict {
         let error = format!("InvalidImageName: `{image}` names no image (pod {name}); correct `image`");
         return Verdict::Failed { error: JobError::permanent(error), quote: None };
     }
+    if let Some(since) = container.and_then(running_since) {
+        // A process takes its attempt over as soon as it begins. Where a node dies before that, nobody ends the pod.
+        if now.since(since) < patience {
+            return Verdict::GoesOn;
+        }
+        let on = node(pod).unwrap_or_default();
+        return Verdict::Lost(format!(
+            "pod {name} on node {on} did not take its attempt over within {patience:?}; is the node ready?"
+        ));
+    }
     if phase(pod) == "Running" || age(&pod.metadata, now) < patience {
         return Verdict::GoesOn;
     }
@@ -194,6 +204,11 @@ fn disruption(status: &PodStatus) -> Option<String> {
 fn container(pod: &Pod) -> Option<&ContainerStatus> {
     let mut all = pod.status.as_ref()?.container_statuses.iter().flatten();
     all.find(|container| container.name == CONTAINER)
+}
+
+fn running_since(container: &ContainerStatus) -> Option<Timestamp> {
+    let started = container.state.as_ref()?.running.as_ref()?.started_at.as_ref()?;
+    Some(Timestamp::from_millis(started.0.as_millisecond()))
 }
 
 fn terminated(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {

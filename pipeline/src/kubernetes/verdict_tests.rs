@@ -132,6 +132,16 @@ fn a_pod_that_was_made_again_is_waited_for_and_a_failed_job_without_one_is_lost(
 }
 
 #[test]
+fn a_pod_that_runs_and_does_not_take_its_attempt_over_is_given_up() {
+    let running = |since: i64| container("Running", json!({"running": {"startedAt": seconds_ago(since)}}));
+    // It waited for its node, or its image, for longer.
+    assert_eq!(of(&pod(9999, running(59))), Verdict::GoesOn);
+    lost(of(&pod(60, running(60))), "pod safari-x-1 on node n1 did not take its attempt over within 60s");
+    // One that has may take as long as it likes.
+    assert_eq!(taken(&pod(9999, running(9999))), Verdict::GoesOn);
+}
+
+#[test]
 fn a_job_that_gets_no_pod_is_given_up_after_a_while() {
     let job = |age: i64| -> Job {
         let made = json!({"metadata": {"name": "safari-x", "creationTimestamp": seconds_ago(age)}});
