@@ -6,8 +6,6 @@ fn main() {
         // At a fixed address there are no relocations: 23 MB that a server would read and write at its start, and keep. See
         // ADR 18.
         println!("cargo:rustc-link-arg-bins=-no-pie");
-        // Generic code of the same instructions is there once: fewer pages to map. Rust promises no address of a function to be its own.
-        println!("cargo:rustc-link-arg-bins=-Wl,--icf=all");
         return;
     }
     let Ok(libtorch) = std::env::var("LIBTORCH") else { return };
