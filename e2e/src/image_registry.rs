@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::error::io;
 use crate::kept::Kept;
-use crate::ports::free_ports;
+use crate::ports::free_port;
 use crate::{Error, Result};
 
 const PROGRAM: &str = "/usr/bin/docker-registry";
@@ -29,7 +29,7 @@ impl Server {
             return Err(Error::Missing { program, tried: PROGRAM.to_owned(), install });
         }
         let folder = TempDir::new().map_err(io("making a folder for the registry of images"))?;
-        let port = free_ports(1)?.into_iter().next().unwrap_or_default();
+        let port = free_port()?;
         let config = folder.path().join("config.yml");
         let text = format!(
             "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n",

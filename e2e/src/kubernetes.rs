@@ -11,17 +11,22 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::error::{io, kubernetes};
-use crate::ports::free_ports;
+use crate::ports::free_ports_in_a_row;
 use crate::{Error, Result};
 
-/// How long a start may take on a busy machine before it counts as failed.
 /// An API server that says nothing for so long is asked anew.
-const SILENCE: std::time::Duration = std::time::Duration::from_secs(30);
+const SILENCE: Duration = Duration::from_secs(30);
 
+/// How long a start may take on a busy machine before it counts as failed.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Starts from so many places until the ports beside it are free, too.
+/// Another process may take a port between its choice and its use.
 const START_ATTEMPTS: u32 = 5;
+
+/// The API server's port, and how many follow it: those of etcd, and then these.
+const PORTS: u16 = 5;
+const CONTROLLER_MANAGER: u16 = 3;
+const SCHEDULER: u16 = 4;
 
 /// When standard input closes, which also happens when the test process dies, everything is stopped.
 const KEEPER: &str = r#"
@@ -59,9 +64,8 @@ impl ControlPlane {
         };
         let mut attempt = 1;
         loop {
-            match Self::start_once(&program) {
+            match Self::start_once(&program).await {
                 Ok(started) => return Ok(Some(started)),
-                // Another process may have taken a port between its choice and its use.
                 Err(_) if attempt < START_ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
@@ -130,9 +134,9 @@ impl ControlPlane {
         Ok(())
     }
 
-    fn start_once(program: &Path) -> Result<Self> {
+    async fn start_once(program: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("safari-kubernetes-").tempdir().map_err(io("make a folder"))?;
-        let port = free_ports(1)?.into_iter().next().unwrap_or_default().saturating_sub(8).max(1024);
+        let port = free_ports_in_a_row(PORTS)?;
         let output = Command::new(program)
             .arg("start")
             .arg(folder.path())
@@ -154,16 +158,43 @@ impl ControlPlane {
         let lifeline = keeper.stdin.take();
         let mut started = Self { folder, keeper, lifeline, api_server: Vec::new() };
         if !output.success() {
-            let log = std::fs::read_to_string(started.folder.path().join("apiserver.log")).unwrap_or_default();
-            let end = log.lines().rev().take(5).collect::<Vec<_>>();
-            return Err(no_start(&end.join("\n")));
+            return Err(no_start(&started.end_of("apiserver.log")));
         }
         if let Some(pid) = started.api_server_pid() {
             let line = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).unwrap_or_default();
             let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
             started.api_server = words.map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         }
+        // The program waits for the API server alone. Without these two, nothing that is asked of it ever happens.
+        started.wait_for(port + CONTROLLER_MANAGER, "controller-manager.log").await?;
+        started.wait_for(port + SCHEDULER, "scheduler.log").await?;
         Ok(started)
+    }
+
+    /// Waits until the part that listens there says that it is well.
+    async fn wait_for(&self, port: u16, log: &str) -> Result<()> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Its certificate is of its own making.
+        let client = reqwest::Client::builder().no_proxy().danger_accept_invalid_certs(true).build();
+        let client = client.map_err(|error| no_start(&error.to_string()))?;
+        let began = Instant::now();
+        loop {
+            let answer = client.get(format!("https://127.0.0.1:{port}/healthz")).timeout(SILENCE).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            if began.elapsed() > START_TIMEOUT {
+                return Err(no_start(&format!("{log}: {}", self.end_of(log))));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn end_of(&self, log: &str) -> String {
+        let log = std::fs::read_to_string(self.folder.path().join(log)).unwrap_or_default();
+        let mut end = log.lines().rev().take(5).collect::<Vec<_>>();
+        end.reverse();
+        end.join("\n")
     }
 
     fn pids(&self) -> Vec<String> {

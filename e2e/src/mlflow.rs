@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::error::io;
-use crate::ports::free_ports;
+use crate::ports::free_port;
 use crate::{Error, Result};
 
 /// How long a start may take on a busy machine before it counts as failed: it is Python's imports for the most part.
@@ -92,7 +92,7 @@ impl Server {
         use std::io::{BufRead, BufReader};
 
         let folder = TempDir::new().map_err(io("making a folder for MLflow"))?;
-        let port = free_ports(1)?.into_iter().next().unwrap_or_default();
+        let port = free_port()?;
         let database = format!("sqlite:///{}", folder.path().join("mlflow.db").display());
         let mut shell = Command::new("sh");
         shell.args(["-c", KEEPER, "sh"]).arg(folder.path()).arg(program).arg("server");

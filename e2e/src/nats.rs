@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::error::io;
 use crate::kept::Kept;
-use crate::ports::free_ports;
+use crate::ports::free_port;
 use crate::{Error, Result};
 
 /// A running server; it ends when this value is dropped, or with the process.
@@ -24,7 +24,7 @@ impl Server {
     pub async fn start() -> Result<Self> {
         let program = find()?;
         let folder = TempDir::new().map_err(io("making a folder for NATS"))?;
-        let port = free_ports(1)?.into_iter().next().unwrap_or_default();
+        let port = free_port()?;
         let (number, data) = (port.to_string(), folder.path().join("data").display().to_string());
         let args = ["-js", "-a", "127.0.0.1", "-p", &number, "-sd", &data];
         let kept = Kept::start("nats-server", &program, &args, port, folder).await?;

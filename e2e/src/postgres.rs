@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::error::io;
-use crate::ports::free_ports;
+use crate::ports::free_port;
 use crate::{Error, Result};
 
 /// How long a start may take on a busy machine before it counts as failed.
@@ -243,7 +243,7 @@ impl Server {
             return Err(Error::NotStarted { program: "initdb", reason });
         }
 
-        let port = free_ports(1)?[0];
+        let port = free_port()?;
         let mut shell = Command::new("/bin/sh");
         shell.arg("-c").arg(KEEPER).arg("keeper").arg(folder.path());
         shell.args(&as_user).arg(programs.join("postgres")).arg("-D").arg(&data);

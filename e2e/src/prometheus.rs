@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::error::io;
 use crate::kept::Kept;
-use crate::ports::free_ports;
+use crate::ports::free_port;
 use crate::{Error, Result};
 
 /// A running server; it ends when this value is dropped, or with the process.
@@ -36,7 +36,7 @@ impl Server {
         let file = folder.path().join("prometheus.yaml");
         std::fs::write(&file, settings.to_string()).map_err(io("write the settings of Prometheus"))?;
         write(&targets, &[])?;
-        let port = free_ports(1)?.into_iter().next().unwrap_or_default();
+        let port = free_port()?;
         let args = [
             format!("--config.file={}", file.display()),
             format!("--storage.tsdb.path={}", folder.path().join("data").display()),

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::error::io;
 use crate::kept::Kept;
-use crate::ports::free_ports;
+use crate::ports::free_port;
 use crate::{Error, Result};
 
 /// Where Debian puts it.
@@ -24,7 +24,7 @@ impl Server {
     /// # Errors
     /// [`Error::Missing`] when it is not installed, [`Error::NotStarted`] with its log.
     pub async fn start() -> Result<Self> {
-        let port = free_ports(1)?.into_iter().next().unwrap_or_default();
+        let port = free_port()?;
         Self::start_on(port).await
     }
 
