@@ -298,14 +298,9 @@ impl Keeper {
             return Ok(false);
         }
         self.written.fetch_add(blob.size, Ordering::Relaxed);
-        let back = self.repository.read_blob(&blob.name).await?;
-        let wanted = blob.sha256.clone();
-        let uri = self.repository.store().uri(&key);
-        blocking(move || {
-            let same = sha256(&back) == wanted;
-            if same { Ok(()) } else { Err(Error::damaged(uri, "what was read back is not what was written")) }
-        })
-        .await?;
+        if self.repository.read_blob(&blob.name).await? != sealed {
+            return Err(Error::damaged(self.repository.store().uri(&key), "what was read back is not what was written"));
+        }
         self.read_back.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }
