@@ -249,6 +249,10 @@ async fn next_piece(body: &mut Body, rest: &mut Bytes) -> Result<Option<Bytes>> 
     let mut piece = BytesMut::new();
     loop {
         let more = rest.split_to(rest.len().min(PIECE - piece.len()));
+        // What has more than one part has probably many: it is not to move each time that it grows.
+        if !piece.is_empty() {
+            piece.reserve(PIECE - piece.len());
+        }
         piece.extend_from_slice(&more);
         if piece.len() == PIECE {
             return Ok(Some(piece.freeze()));
@@ -299,7 +303,10 @@ impl Keeper {
         }
         self.written.fetch_add(blob.size, Ordering::Relaxed);
         if self.repository.read_blob(&blob.name).await? != sealed {
-            return Err(Error::damaged(self.repository.store().uri(&key), "what was read back is not what was written"));
+            return Err(Error::damaged(
+                self.repository.store().uri(&key),
+                "what was read back is not what was written",
+            ));
         }
         self.read_back.fetch_add(1, Ordering::Relaxed);
         Ok(true)

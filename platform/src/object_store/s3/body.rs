@@ -3,20 +3,27 @@
 use std::path::Path;
 
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWriteExt;
 
 use crate::error::root_cause;
 use crate::object_store::local::{blocking, sync_folder, temporary_beside};
 use crate::{Error, Result};
 
-/// The whole body, or why it broke off.
+/// Most bytes that are set aside because an answer says that it has so many.
+const SET_ASIDE: u64 = 64 << 20;
+
+/// The whole body, or why it broke off. It is written once, and not collected in parts that are then joined.
 pub(super) async fn collect(output: GetObjectOutput) -> std::result::Result<Bytes, String> {
-    let expected = output.content_length();
-    let body = output.body.collect().await.map_err(|error| root_cause(&error))?;
-    let bytes = body.into_bytes();
-    if expected.is_none_or(|expected| u64::try_from(expected) == Ok(bytes.len() as u64)) {
-        return Ok(bytes);
+    let expected = output.content_length().and_then(|length| u64::try_from(length).ok());
+    let capacity = expected.unwrap_or_default().min(SET_ASIDE);
+    let mut bytes = BytesMut::with_capacity(usize::try_from(capacity).unwrap_or_default());
+    let mut body = output.body;
+    while let Some(chunk) = body.try_next().await.map_err(|error| root_cause(&error))? {
+        bytes.extend_from_slice(&chunk);
+    }
+    if expected.is_none_or(|expected| expected == bytes.len() as u64) {
+        return Ok(bytes.freeze());
     }
     Err(broke_off(bytes.len() as u64))
 }
