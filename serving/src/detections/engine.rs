@@ -113,7 +113,7 @@ pub struct Timing {
     pub queue: Duration,
     /// To decode.
     pub decode: Duration,
-    /// The networks.
+    /// The networks, with the liquid one that judges a burst and the names that come of them.
     pub forward: Duration,
 }
 
@@ -215,11 +215,13 @@ impl Work<Look, Seen> for Looker {
                 let mut sightings = sightings.into_iter();
                 opened
                     .into_iter()
-                    .map(|mut request| {
-                        request.timing.forward = took;
+                    .map(|request| {
+                        let begun = Instant::now();
                         let readable = request.frames.iter().filter(|(prepared, _)| prepared.is_ok()).count();
                         let own: Vec<Vec<Sighting>> = sightings.by_ref().take(readable).collect();
-                        self.name(request, own)
+                        let mut seen = self.name(request, own)?;
+                        seen.timing.forward = took + begun.elapsed();
+                        Ok(seen)
                     })
                     .collect()
             }
