@@ -151,6 +151,8 @@ pub struct Taxonomy {
     fusion: FusionOptions,
     /// For each animal COCO class from 16 on: the taxa it speaks for and their gains.
     gains: Vec<Vec<(usize, f32)>>,
+    /// For each taxon, the numbers of its lineage's names; names of one rank are numbered from 0.
+    numbers: Vec<[Option<u32>; Rank::ALL.len()]>,
 }
 
 impl Taxonomy {
@@ -171,7 +173,8 @@ impl Taxonomy {
         fusion: FusionOptions,
     ) -> Self {
         let gains = ANIMAL_COCO.map(|coco| class_gains(&taxa, groups.get(&coco), coco, &fusion)).collect();
-        Self { taxa, groups, clade_names, fusion, gains }
+        let numbers = number_names(&taxa);
+        Self { taxa, groups, clade_names, fusion, gains, numbers }
     }
 
     /// All taxa; a taxon's place is its index in probabilities.
@@ -265,15 +268,17 @@ impl Taxonomy {
     /// Two species of one genus that share the probability give the genus, two families of one order the order, and
     /// so on up; below the threshold even for a class, the answer is no more than "an animal".
     pub fn roll_up(&self, probabilities: &[f32], threshold: f32) -> Identification {
-        let mut answer: Option<(&Taxon, usize, f32)> = None;
+        let mut answer: Option<(usize, usize, f32)> = None;
         for depth in 0..Rank::ALL.len() {
-            let Some((taxon, mass)) = self.heaviest_at(depth, probabilities, answer) else { break };
+            let above = answer.map(|(index, depth, _)| (index, depth));
+            let Some((index, mass)) = self.heaviest_at(depth, probabilities, above) else { break };
             if mass < threshold {
                 break;
             }
-            answer = Some((taxon, depth, mass));
+            answer = Some((index, depth, mass));
         }
         let top = self.top(probabilities, 5);
+        let answer = answer.map(|(index, depth, mass)| (&self.taxa[index], depth, mass));
         let Some((taxon, depth, confidence)) = answer else {
             return Identification {
                 common_name: None,
@@ -310,24 +315,19 @@ impl Taxonomy {
             .collect()
     }
 
-    /// The heaviest name at `depth` below the answer so far, as one of its taxa and its probability.
-    fn heaviest_at(
-        &self,
-        depth: usize,
-        probabilities: &[f32],
-        above: Option<(&Taxon, usize, f32)>,
-    ) -> Option<(&Taxon, f32)> {
-        let mut mass: HashMap<&str, (usize, f32)> = HashMap::new();
-        for (index, taxon) in self.taxa.iter().enumerate() {
-            let Some(name) = taxon.lineage.get(depth) else { continue };
-            let below = above.is_none_or(|(parent, at, _)| taxon.lineage.get(at) == parent.lineage.get(at));
-            if below {
-                mass.entry(name).or_insert((index, 0.0)).1 += probabilities[index];
+    /// The heaviest name at `depth` below the answer so far, which is a taxon's name at a depth. As the first taxon that has
+    /// the name, and its probability.
+    fn heaviest_at(&self, depth: usize, probabilities: &[f32], above: Option<(usize, usize)>) -> Option<(usize, f32)> {
+        let above = above.map(|(taxon, depth)| (depth, self.numbers[taxon][depth]));
+        // No rank has more names than there are taxa.
+        let mut masses: Vec<Option<(usize, f32)>> = vec![None; self.taxa.len()];
+        for (index, numbers) in self.numbers.iter().enumerate() {
+            let Some(number) = numbers[depth] else { continue };
+            if above.is_none_or(|(depth, parent)| numbers[depth] == parent) {
+                masses[number as usize].get_or_insert((index, 0.0)).1 += probabilities[index];
             }
         }
-        mass.into_values()
-            .max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
-            .map(|(index, mass)| (&self.taxa[index], mass))
+        masses.into_iter().flatten().max_by(|a, b| a.1.total_cmp(&b.1).then(b.0.cmp(&a.0)))
     }
 
     /// The English name of the answer `taxon.lineage[depth]`.
@@ -346,6 +346,20 @@ impl Taxonomy {
         }
         self.clade_names.get(name).cloned().unwrap_or_else(|| name.clone())
     }
+}
+
+fn number_names(taxa: &[Taxon]) -> Vec<[Option<u32>; Rank::ALL.len()]> {
+    let mut known: [HashMap<&str, u32>; Rank::ALL.len()] = Default::default();
+    let mut all = Vec::with_capacity(taxa.len());
+    for taxon in taxa {
+        let mut numbers = [None; Rank::ALL.len()];
+        for ((name, number), known) in taxon.lineage.iter().zip(&mut numbers).zip(&mut known) {
+            let next = known.len() as u32;
+            *number = Some(*known.entry(name).or_insert(next));
+        }
+        all.push(numbers);
+    }
+    all
 }
 
 fn class_gains(taxa: &[Taxon], group: Option<&CocoGroup>, coco: usize, fusion: &FusionOptions) -> Vec<(usize, f32)> {
