@@ -15,7 +15,7 @@ use crate::batch::{Priority, Terms};
 use crate::cache::Answers;
 use crate::collections::Collections;
 use crate::collections::species::Catalogue;
-use crate::detections::{Deployments, Detect, Detections, JobServer, ModelName, Timing};
+use crate::detections::{Deployments, Detect, Detections, JobServer, ModelName, Seen, SeenFrame, Timing};
 use crate::fetch::Fetcher;
 use crate::limits::Bodies;
 use crate::metrics::Metrics;
@@ -152,6 +152,25 @@ impl App {
     }
 
     async fn single_by(&self, served: &Served, bytes: &Bytes, terms: Terms) -> Result<(Detections, Option<Timing>)> {
+        let found = async {
+            if self.inner.answers.keep_any() {
+                return self.kept_or_looked_at(served, bytes, terms).await;
+            }
+            self.looked_at(served, bytes.clone(), terms).await
+        };
+        // Whoever shares the work of another has a deadline of their own.
+        match terms.deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), found).await.unwrap_or(Err(Error::Late)),
+            None => found.await,
+        }
+    }
+
+    async fn kept_or_looked_at(
+        &self,
+        served: &Served,
+        bytes: &Bytes,
+        terms: Terms,
+    ) -> Result<(Detections, Option<Timing>)> {
         let sha256 = sha256(bytes).await;
         let key = Answers::key(&sha256, &served.name.version, &self.inner.fingerprint);
         let timing = std::sync::Mutex::new(None);
@@ -162,14 +181,17 @@ impl App {
             }
             Ok(found)
         });
-        // Whoever shares the work of another has a deadline of their own.
-        let found = match terms.deadline {
-            Some(deadline) => tokio::time::timeout_at(deadline.into(), found).await.unwrap_or(Err(Error::Late))?,
-            None => found.await?,
-        };
         // What was kept may have been found by the same files under another name.
-        let found = Detections { model: served.name.clone(), ..found };
+        let found = Detections { model: served.name.clone(), ..found.await? };
         Ok((found, timing.into_inner().unwrap_or_default()))
+    }
+
+    /// Where no answers are kept, nobody needs the picture's hash before the networks begin.
+    async fn looked_at(&self, served: &Served, bytes: Bytes, terms: Terms) -> Result<(Detections, Option<Timing>)> {
+        let looking = self.ask(served, vec![(bytes.clone(), 0.0)], terms, None);
+        let (seen, sha256) = tokio::join!(biased; looking, sha256(&bytes));
+        let (frame, timing) = only(seen?)?;
+        Ok((Detections::new(&sha256, &served.name, &frame, false), Some(timing)))
     }
 
     /// Looks at pictures that are judged together. Pictures that cannot be read are failures of theirs.
@@ -221,10 +243,7 @@ impl App {
         let (burst, seconds) = self.inner.deployments.place(camera, &served.name.version, at).await;
         let since = Instant::now();
         let seen = self.ask(&served, vec![(bytes, seconds)], terms, Some(burst)).await;
-        let answer = seen.and_then(|seen| {
-            let frame = seen.frames.into_iter().next().ok_or_else(|| Error::Model("no answer".to_owned()))??;
-            Ok((frame, seen.timing))
-        });
+        let answer = seen.and_then(only);
         self.inner.metrics.judged(&served.name.version, &answer, since.elapsed());
         let (frame, timing) = answer?;
         let found = Detections { captured_at: Some(at), ..Detections::new(&sha256, &served.name, &frame, true) };
@@ -252,9 +271,8 @@ impl App {
         bytes: Bytes,
         terms: Terms,
     ) -> Result<(Detections, Timing)> {
-        let seen = self.ask(served, vec![(bytes, 0.0)], terms, None).await?;
-        let frame = seen.frames.into_iter().next().ok_or_else(|| Error::Model("no answer".to_owned()))??;
-        Ok((Detections::new(sha256, &served.name, &frame, false), seen.timing))
+        let (frame, timing) = only(self.ask(served, vec![(bytes, 0.0)], terms, None).await?)?;
+        Ok((Detections::new(sha256, &served.name, &frame, false), timing))
     }
 
     async fn ask(
@@ -263,7 +281,7 @@ impl App {
         pictures: Vec<(Bytes, f64)>,
         terms: Terms,
         live: Option<Arc<std::sync::Mutex<detector::live::LiveBurst>>>,
-    ) -> Result<crate::detections::Seen> {
+    ) -> Result<Seen> {
         let seen = served.look(pictures, terms, live).await;
         if matches!(seen, Err(Error::Model(_))) {
             self.inner.metrics.failures.with_label_values(&[&served.name.version]).inc();
@@ -299,6 +317,12 @@ impl Detect for App {
     async fn detect(&self, image: Bytes, terms: Terms) -> Result<Detections> {
         self.single(image, terms, None).await.map(|(found, _)| found)
     }
+}
+
+/// The one picture that was asked about.
+fn only(seen: Seen) -> Result<(SeenFrame, Timing)> {
+    let frame = seen.frames.into_iter().next().ok_or_else(|| Error::Model("no answer".to_owned()))??;
+    Ok((frame, seen.timing))
 }
 
 /// What two models must agree in: the categories and names of all boxes.

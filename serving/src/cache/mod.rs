@@ -53,6 +53,11 @@ impl Answers {
         Ok(Self { memory, redis, metrics })
     }
 
+    /// Whether answers are kept anywhere.
+    pub fn keep_any(&self) -> bool {
+        self.memory.is_some() || self.redis.is_some()
+    }
+
     /// The key of a picture's answer.
     pub fn key(sha256: &str, version: &str, options: &str) -> String {
         format!("safari:detections:{version}:{options}:{sha256}")
