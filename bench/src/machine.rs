@@ -63,6 +63,15 @@ pub(crate) fn processor_seconds(pid: u32) -> f64 {
     ticks as f64 / 100.0
 }
 
+/// Seconds in which other machines had this one's processor, since it started; 0 where the kernel does not say.
+pub(crate) fn stolen_seconds() -> f64 {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let all = text.lines().next().unwrap_or_default();
+    // Behind the word: user, nice, system, idle, iowait, irq, softirq, steal.
+    let ticks: u64 = all.split_whitespace().nth(8).and_then(|ticks| ticks.parse().ok()).unwrap_or(0);
+    ticks as f64 / 100.0
+}
+
 /// MiB of memory of a process; a page that several share counts in parts (`Pss`).
 pub(crate) fn mebibytes(pid: u32) -> f64 {
     let pss = value(&format!("/proc/{pid}/smaps_rollup"), "Pss:").and_then(|text| leading_number(&text));

@@ -19,7 +19,7 @@ use tokio::runtime::Runtime;
 use crate::bare::Tally;
 use crate::error::{Error, Result};
 use crate::http::{Connection, Request};
-use crate::machine::cores;
+use crate::machine::{self, cores};
 use crate::photographs::{self, Photographs, jpegs};
 use crate::process;
 use crate::results::{Row, median};
@@ -124,15 +124,21 @@ async fn one_after_the_other(servers: [&Server; 2], asks: &[Request], turns: usi
     let note =
         format!("{:.1} ms of work a request; {} requests", ours.work / ours.times.len() as f64, ours.times.len());
     let (latency, processor) = (format!("added to the median, {what}"), format!("processor beyond it, {what}"));
-    let (ours, bare) = ((median(&ours.times), ours.beyond()), (median(&bare.times), bare.beyond()));
-    Ok(vec![
-        Row::alone(&latency, WORK, "ms", ours.0).at_most(ADDED_GOAL).note(note),
-        Row::compare(&latency, BARE_SERVER, "ms", (ours.0, bare.0), false),
-        Row::alone(&processor, WORK, "ms", ours.1)
-            .at_most(PROCESSOR_GOAL)
-            .note("the kernel counts in hundredths of a second; work is on one thread, so its time is the processor's"),
-        Row::compare(&processor, BARE_SERVER, "ms", (ours.1, bare.1), false),
-    ])
+    let medians = (median(&ours.times), median(&bare.times));
+    let mut rows = vec![
+        Row::alone(&latency, WORK, "ms", medians.0).at_most(ADDED_GOAL).note(note),
+        Row::compare(&latency, BARE_SERVER, "ms", medians, false),
+    ];
+    let beyond = (ours.beyond(), bare.beyond());
+    let stolen = format!("other machines took {:.2} and {:.2} ms a request", ours.stolen(), bare.stolen());
+    if beyond.0 <= 0.0 || beyond.1 <= 0.0 {
+        rows.push(Row::skipped(&processor, WORK, "ms", &format!("{stolen}, and the clock of the work went on")));
+        return Ok(rows);
+    }
+    let note = format!("work is on one thread, so its time is the processor's; {stolen}");
+    rows.push(Row::alone(&processor, WORK, "ms", beyond.0).at_most(PROCESSOR_GOAL).note(note));
+    rows.push(Row::compare(&processor, BARE_SERVER, "ms", beyond, false));
+    Ok(rows)
 }
 
 /// What a server adds to decoding and the networks, as the timings of its answers tell. In milliseconds.
@@ -144,6 +150,8 @@ struct Added {
     work: f64,
     /// The server's processor, of all.
     processor: f64,
+    /// What other machines had of this one's processor meanwhile.
+    stolen: f64,
 }
 
 impl Added {
@@ -152,7 +160,7 @@ impl Added {
         for ask in asks.iter().take(4) {
             connection.ask(ask).await?;
         }
-        let before = server.processor_seconds();
+        let (before, stolen) = (server.processor_seconds(), machine::stolen_seconds());
         for ask in asks {
             let began = Instant::now();
             let answer = connection.ask(ask).await?;
@@ -164,12 +172,18 @@ impl Added {
             self.work += own;
         }
         self.processor += (server.processor_seconds() - before) * 1e3;
+        self.stolen += (machine::stolen_seconds() - stolen) * 1e3;
         Ok(())
     }
 
     /// The server's processor beyond the work, of a request.
     fn beyond(&self) -> f64 {
         (self.processor - self.work) / self.times.len() as f64
+    }
+
+    /// The same of what others took.
+    fn stolen(&self) -> f64 {
+        self.stolen / self.times.len() as f64
     }
 }
 
