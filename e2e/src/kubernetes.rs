@@ -23,7 +23,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Another process may take a port between its choice and its use.
 const START_ATTEMPTS: u32 = 5;
 
-/// The API server's port, and how many follow it: those of etcd, and then these.
+/// Ports in a row: the API server's, two of etcd, and these.
 const PORTS: u16 = 5;
 const CONTROLLER_MANAGER: u16 = 3;
 const SCHEDULER: u16 = 4;

@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 use std::ops::Range;
 
+use crate::Result;
 use crate::error::io;
-use crate::{Error, Result};
 
 /// Where they are chosen: below the ports that Linux gives to connections by itself, 32768 and up by default
 /// (`net.ipv4.ip_local_port_range`). A connection of anybody could take one of those between its choice and its use.
@@ -33,16 +33,15 @@ pub(crate) fn free_ports_in_a_row(count: u16) -> Result<u16> {
 /// Takes ports in a row, by chance: many processes choose at once.
 fn hold(count: u16) -> Result<(u16, Vec<TcpListener>)> {
     let room = CHOSEN_FROM.end - CHOSEN_FROM.start - count;
-    let mut last = None;
-    for _ in 0..TRIES {
+    let mut tries = 1;
+    loop {
         let chance = uuid::Uuid::new_v4().into_bytes();
         let first = CHOSEN_FROM.start + u16::from_be_bytes([chance[0], chance[1]]) % room;
-        match (first..first + count).map(|port| TcpListener::bind(("127.0.0.1", port))).collect::<std::io::Result<_>>()
-        {
+        let ports = first..first + count;
+        match ports.map(|port| TcpListener::bind(("127.0.0.1", port))).collect::<std::io::Result<_>>() {
             Ok(listeners) => return Ok((first, listeners)),
-            Err(error) => last = Some(error),
+            Err(error) if tries == TRIES => return Err(io("find free ports")(error)),
+            Err(_) => tries += 1,
         }
     }
-    let none = || std::io::Error::from(std::io::ErrorKind::AddrInUse);
-    Err::<_, Error>(io("find free ports")(last.unwrap_or_else(none)))
 }
